@@ -30,7 +30,7 @@ def missing() -> str:
 
 
 def wait_until(condition: Callable[[], T], *, seconds: float = 30, what: str = "") -> T:
-    """Ask *condition* until it returns something true; after *seconds* fail with its last answer."""
+    """Ask *condition* until its answer is true; after *seconds* fail with the last one."""
     deadline = time.monotonic() + seconds
     while True:
         answer = condition()
@@ -145,6 +145,10 @@ class DevCluster:
             archive = Path(scratch) / "image.tar"
             oci_archive(archive, name, **parts)
             self.sampan("image", "load", "--kubeconfig", str(self.kubeconfig), str(archive))
+
+    @staticmethod
+    def ctr(socket: str, *arguments: str) -> str:
+        return run("ctr", "--address", socket, "--namespace", "k8s.io", *arguments).stdout
 
     def netns(self, node: str) -> str:
         return f"sampan-{self.name}-{node}"
