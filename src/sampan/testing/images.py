@@ -12,7 +12,8 @@ import platform
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -165,7 +166,7 @@ def _busybox_layer() -> Blob:
     return Blob(_tar(members))
 
 
-def _files_layer(files: Mapping[str, bytes], executable: Set[str]) -> Blob:
+def _files_layer(files: Mapping[str, bytes], executable: AbstractSet[str]) -> Blob:
     members: list[tuple[tarfile.TarInfo, bytes]] = [
         (_directory(name, 0o755), b"") for name in _parents(files)
     ]

@@ -1,4 +1,4 @@
-"""A real container registry (Debian's docker-registry) for as long as a test or example needs it."""
+"""A real container registry (Debian's docker-registry) while a test or example needs it."""
 
 import http.client
 import subprocess
