@@ -1,0 +1,118 @@
+"""`sampan agent`: run a node that joins a server."""
+
+import os
+import socket
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import msgspec
+import typer
+
+from sampan.agent.config import AgentConfig
+from sampan.cli import doctor
+from sampan.cli.terminal import fail
+from sampan.client.enrol import Credentials, EnrolmentError, enrol
+
+DATA = Path("/var/lib/sampan/agent")
+RUN = Path("/run/sampan/agent")
+
+
+def agent(
+    server: Annotated[str, typer.Option(help="The server's URL: https://ADDRESS:6443.")],
+    token: Annotated[
+        str,
+        typer.Option(envvar="SAMPAN_TOKEN", help="The join token, as `sampan server` shows it."),
+    ] = "",
+    token_file: Annotated[Path | None, typer.Option(help="A file with the join token.")] = None,
+    node_name: Annotated[str, typer.Option(help="Its name; else the host's.")] = "",
+    node_ip: Annotated[
+        str, typer.Option(help="Its address; else the one that reaches the server.")
+    ] = "",
+    label: Annotated[list[str] | None, typer.Option(help="KEY=VALUE, may be repeated.")] = None,
+    data_dir: Annotated[Path, typer.Option(help="Images, logs, volumes, keys.")] = DATA,
+    run_dir: Annotated[Path, typer.Option(help="Sockets and what a reboot may take.")] = RUN,
+) -> None:
+    """Run a node that joins a server. The containers go on when this process ends."""
+    doctor.require()
+    name = node_name or socket.gethostname().lower()
+    credentials = Credentials(data_dir / "pki")
+    config = AgentConfig(
+        node_name=name,
+        node_ip=node_ip or address_towards(server),
+        server=server,
+        data_dir=data_dir,
+        run_dir=run_dir,
+        ca=credentials.ca,
+        certificate=credentials.certificate,
+        key=credentials.key,
+        labels=parse_labels(label or []),
+    )
+    run_node(config, token or read_token(token_file, credentials))
+
+
+def run_node(config: AgentConfig, token: str) -> None:
+    """Start the node's containerd, join, and be its agent until a signal comes.
+
+    The order matters: containerd starts while the server may still be starting, and its mount
+    namespace can be entered only while this process has one thread.
+    """
+    from sampan import assembly  # noqa: PLC0415 - heavy, and useless to `--help`
+    from sampan.agent.containerd import ensure_containerd, join_mount_namespace  # noqa: PLC0415
+
+    join_mount_namespace(ensure_containerd(config))
+    try:
+        credentials = enrol(config.server, token, config.node_name, config.ca.parent)
+    except EnrolmentError as error:
+        fail(str(error))
+    cluster = credentials.cluster
+    assembly.run_agent(
+        msgspec.structs.replace(
+            config,
+            cluster_cidr=cluster["clusterCIDR"],
+            service_cidr=cluster["serviceCIDR"],
+            dns_ip=cluster["dnsIP"],
+        )
+    )
+
+
+def read_token(file: Path | None, credentials: Credentials) -> str:
+    """Read the token, waiting for a server on this machine that is about to write it."""
+    if credentials.cluster_file.exists():
+        return ""
+    if file is None:
+        fail(
+            "this node has not joined yet and needs a token",
+            hint="on the server: cat /var/lib/sampan/server/token; here: --token TOKEN",
+        )
+    import time  # noqa: PLC0415
+
+    deadline = time.monotonic() + 30
+    while not file.exists():
+        if time.monotonic() > deadline:
+            fail(f"there is no token at {file}", hint="is the server running?")
+        time.sleep(0.02)
+    return file.read_text().strip()
+
+
+def parse_labels(texts: list[str]) -> dict[str, str]:
+    labels = {}
+    for text in texts:
+        key, sign, value = text.partition("=")
+        if not (key and sign):
+            fail(f"--label {text}: write KEY=VALUE")
+        labels[key] = value
+    return labels
+
+
+def address_towards(server: str) -> str:
+    """Find this machine's address on the way to *server*; nothing is sent."""
+    place = urlsplit(server)
+    if not place.hostname:
+        fail(f"--server {server}: write https://ADDRESS:6443")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((place.hostname, place.port or 6443))
+        except OSError as error:
+            fail(f"cannot reach {place.hostname}: {os.strerror(error.errno or 0)}")
+        return str(probe.getsockname()[0])
