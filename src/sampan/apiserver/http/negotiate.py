@@ -1,0 +1,119 @@
+"""The form of an answer (`Accept`) and of a request's body (`Content-Type`).
+
+Answers are JSON. A client that prefers protobuf gets the JSON that it also accepts; a Table or
+metadata only is given to those who ask for it first.
+"""
+
+from typing import Any, Final
+
+import orjson
+from msgspec import Struct
+from ruamel.yaml import YAML
+from ruamel.yaml.constructor import SafeConstructor
+from ruamel.yaml.error import YAMLError
+from ruamel.yaml.events import AliasEvent
+
+from sampan.api.errors import BadRequest, NotAcceptable, UnsupportedMediaType
+
+JSON: Final = "application/json"
+YAML_TYPE: Final = "application/yaml"
+PROTOBUF: Final = "application/vnd.kubernetes.protobuf"
+_JSON_RANGES: Final = frozenset({JSON, "application/*", "*/*"})
+_KNOWN_FORMS: Final = frozenset({
+    "", "Table", "PartialObjectMetadata", "PartialObjectMetadataList", "APIGroupDiscoveryList",
+})  # fmt: skip
+_MEANT_VERSIONS: Final = frozenset({"", "v1", "v1beta1", "v2"})
+
+
+class Accepted(Struct, frozen=True):
+    """*form* is the kind that `as=` asks for, "" for the object itself."""
+
+    form: str = ""
+    version: str = ""
+
+    @property
+    def is_table(self) -> bool:
+        return self.form == "Table"
+
+    @property
+    def is_metadata(self) -> bool:
+        return self.form.startswith("PartialObjectMetadata")
+
+
+def accepted(header: str) -> Accepted:
+    """Choose the first form of an `Accept` header that is served; raise NotAcceptable if none."""
+    if not header.strip():
+        return Accepted()
+    ranges = sorted(map(_media_range, header.split(",")), key=lambda r: -r[1])
+    for media, _, parameters in ranges:
+        form = parameters.get("as", "")
+        version = parameters.get("v", "")
+        if media in _JSON_RANGES and form in _KNOWN_FORMS and version in _MEANT_VERSIONS:
+            return Accepted(form, version)
+    raise NotAcceptable(
+        f"only the following media types are accepted: {JSON} (the request accepts {header!r})"
+    )
+
+
+def _media_range(text: str) -> tuple[str, float, dict[str, str]]:
+    media, *rest = (part.strip() for part in text.split(";"))
+    parameters = dict(part.partition("=")[::2] for part in rest)
+    try:
+        quality = float(parameters.get("q", "1"))
+    except ValueError:
+        quality = 0.0
+    return media.lower(), quality, parameters
+
+
+def media_type(header: str) -> str:
+    return header.partition(";")[0].strip().lower() or JSON
+
+
+def decode(data: bytes, content_type: str) -> Any:
+    """Read a request's body; raise BadRequest or UnsupportedMediaType with what is wrong."""
+    media = media_type(content_type)
+    if media == JSON or media.endswith("+json"):
+        return from_json(data)
+    if media == YAML_TYPE or media.endswith("+yaml"):
+        return from_yaml(data)
+    raise UnsupportedMediaType(
+        f"the body of the request was in an unknown format - accepted media types include: "
+        f"{JSON}, {YAML_TYPE} (got {media!r})"
+    )
+
+
+def from_json(data: bytes) -> Any:
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise BadRequest(f"the body of the request is not valid JSON: {error}") from error
+
+
+class _Constructor(SafeConstructor):
+    """Kubernetes' YAML has no dates: `2024-01-01` is a string."""
+
+
+_Constructor.add_constructor("tag:yaml.org,2002:timestamp", SafeConstructor.construct_yaml_str)
+
+
+def from_yaml(data: bytes) -> Any:
+    """Read one YAML document, or JSON. Aliases are refused: a short text could mean gigabytes."""
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        pass
+    try:
+        text = data.decode()
+        if any(isinstance(event, AliasEvent) for event in YAML(typ="safe", pure=True).parse(text)):
+            raise BadRequest("the body of the request uses YAML aliases: write the values out")
+        loader = YAML(typ="safe", pure=True)
+        loader.Constructor = _Constructor
+        return loader.load(text)
+    except (YAMLError, ValueError, RecursionError) as error:
+        raise BadRequest(f"the body of the request is not valid YAML: {error}") from error
+
+
+def as_object(body: Any) -> dict[str, Any]:
+    if not isinstance(body, dict):
+        raise BadRequest("the body of the request is not an object: send a JSON or YAML mapping")
+    return body
