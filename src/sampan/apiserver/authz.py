@@ -185,11 +185,19 @@ _NODE_READS: Final = frozenset({
 })  # fmt: skip
 
 
-_NODE_CREATES: Final = frozenset({
-    ("", "serviceaccounts", "token"),
-    ("authentication.k8s.io", "tokenreviews", ""),
-    ("authorization.k8s.io", "subjectaccessreviews", ""),
-})  # fmt: skip
+_NODE_WRITES: Final[Mapping[tuple[str, str, str], frozenset[str]]] = {
+    ("", "nodes", ""): _WRITE,
+    ("", "nodes", "status"): _WRITE,
+    ("coordination.k8s.io", "leases", ""): _WRITE,
+    ("", "events", ""): _WRITE - {"delete"},
+    ("events.k8s.io", "events", ""): _WRITE - {"delete"},
+    ("", "pods", ""): frozenset({"create", "delete"}),
+    ("", "pods", "status"): frozenset({"update", "patch"}),
+    ("", "serviceaccounts", "token"): frozenset({"create"}),
+    ("authentication.k8s.io", "tokenreviews", ""): frozenset({"create"}),
+    ("authorization.k8s.io", "subjectaccessreviews", ""): frozenset({"create"}),
+}
+_OWN_ONLY: Final = frozenset({"nodes", "leases"})
 
 
 def node_allows(user: User, asked: Attributes) -> bool:
@@ -201,20 +209,11 @@ def node_allows(user: User, asked: Attributes) -> bool:
         return asked.path.startswith("/sampan/v1/")
     if asked.verb in _READ:
         return _node_reads(asked)
+    target = (asked.group, asked.resource, asked.subresource)
+    if asked.verb not in _NODE_WRITES.get(target, ()):
+        return False
     node = user.name.removeprefix(NODE_PREFIX)
-    match asked.group, asked.resource, asked.subresource:
-        case "", "nodes", _:
-            return asked.verb in _WRITE and asked.name in {node, ""}
-        case "coordination.k8s.io", "leases", _:
-            return asked.namespace == "kube-node-lease" and asked.name in {node, ""}
-        case "" | "events.k8s.io", "events", _:
-            return asked.verb in {"create", "update", "patch"}
-        case "", "pods", "status":
-            return asked.verb in {"update", "patch"}
-        case "", "pods", "":
-            return asked.verb in {"create", "delete"}
-        case target:
-            return asked.verb == "create" and target in _NODE_CREATES
+    return asked.resource not in _OWN_ONLY or asked.name in {node, ""}
 
 
 def _node_reads(asked: Attributes) -> bool:
