@@ -254,6 +254,7 @@ class ServiceSpec(View):
     publish_not_ready_addresses: bool = False
     external_traffic_policy: str = "Cluster"
     internal_traffic_policy: str = "Cluster"
+    load_balancer_class: str = ""
 
     @property
     def headless(self) -> bool:

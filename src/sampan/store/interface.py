@@ -13,8 +13,11 @@ from msgspec import Struct
 ABSENT: Final = 0
 
 
-class Change(Struct, frozen=True):
-    """The state of *key* as of *revision*; no value means it was deleted."""
+class Change(Struct, frozen=True, gc=False):
+    """The state of *key* as of *revision*; no value means it was deleted.
+
+    Only a watch tells the *previous* value; a list does not keep it.
+    """
 
     key: str
     revision: int
@@ -30,6 +33,8 @@ class Page(Struct, frozen=True):
 
 
 class Store(Protocol):
+    """Revisions start above zero, so that no list is ever as of revision 0."""
+
     @property
     def revision(self) -> int:
         """The newest revision that is durable and visible."""
@@ -40,7 +45,9 @@ class Store(Protocol):
     async def write(self, key: str, value: bytes | None, *, expect: int) -> int:
         """Set *key*, or delete it, if its revision is still *expect*; else raise Conflict.
 
-        Returns the new revision once the change is durable and visible to watches.
+        Returns the new revision once the change is durable and visible to watches; raises
+        ServiceUnavailable when it could not be made durable. Cancelling the caller does not
+        take the write back.
         """
 
     def watch(self, prefix: str, *, since: int) -> AsyncGenerator[Change, None]:

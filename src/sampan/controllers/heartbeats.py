@@ -1,0 +1,56 @@
+"""When each node was last heard of, by this process's own clock.
+
+A node's own idea of the time is not trusted: what counts is when its renewal of the Lease arrived.
+If this process itself stood still, every node would look silent at once; so a stall is given back
+to all of them.
+"""
+
+import asyncio
+from typing import Any, Final
+
+from sampan.api.objects import Lease, Node
+from sampan.client.cache import Delta
+
+NAMESPACE: Final = "kube-node-lease"
+TICK: Final = 0.5
+GRACE: Final = 15.0
+"""A node that we only begin to watch, because it or we just started, gets so long to be heard."""
+STALL: Final = 1.0
+"""A tick that comes so many seconds late means that we were not running."""
+
+
+def _renewed(delta: Delta[Any]) -> bool:
+    old, new = delta.old, delta.new
+    if delta.view is not Lease or new is None or new.metadata.namespace != NAMESPACE:
+        return False
+    return old is None or old.spec.renew_time != new.spec.renew_time
+
+
+class Heartbeats:
+    def __init__(self) -> None:
+        self.heard: dict[str, float] = {}
+
+    def note(self, delta: Delta[Any]) -> None:
+        """Take note of a node that appeared or went away, or whose Lease was renewed."""
+        name = delta.latest.metadata.name
+        now = asyncio.get_running_loop().time()
+        if delta.view is Node:
+            if delta.new is None:
+                self.heard.pop(name, None)
+            elif delta.old is None:
+                self.heard.setdefault(name, now + GRACE)
+        elif _renewed(delta):
+            self.heard[name] = now
+
+    async def watch_for_stalls(self) -> None:
+        """Until cancelled, add the time that this process stood still to every arrival."""
+        loop = asyncio.get_running_loop()
+        last = loop.time()
+        while True:
+            await asyncio.sleep(TICK)
+            now = loop.time()
+            late = now - last - TICK
+            last = now
+            if late > STALL:
+                for name, heard in self.heard.items():
+                    self.heard[name] = max(heard, min(heard + late, now))

@@ -1,0 +1,198 @@
+"""Carry out what a plan asks for, and wait until the cache shows it.
+
+Reading one's own writes is done here once, so no controller keeps "expectations": a key's next
+plan is made only when the cache has seen everything that the last one wrote.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from sampan.api.errors import ApiError, Conflict, NotFound
+from sampan.api.kinds import BY_GVK, Kind
+from sampan.api.objects import Object, Resource
+from sampan.client.cache import Cache
+from sampan.client.interface import Client
+from sampan.controllers.events import Recorder
+from sampan.controllers.plan import (
+    Alive,
+    Create,
+    Delete,
+    DeleteAll,
+    Failure,
+    Finalize,
+    Gone,
+    Patch,
+    Write,
+)
+
+FIRST_BATCH: Final = 16
+"""How many writes of a plan go out at once; each batch that succeeds doubles the next."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a plan: the revisions it made by kind, what it deleted, and a failure."""
+
+    revisions: dict[Kind, int] = field(default_factory=dict)
+    deleted: list[Resource] = field(default_factory=list)
+    failure: Failure | None = None
+
+    def wrote(self, kind: Kind, obj: Object) -> None:
+        revision = int(obj["metadata"]["resourceVersion"])
+        self.revisions[kind] = max(self.revisions.get(kind, 0), revision)
+
+
+class Writer:
+    """Makes writes through *client*; *views* says what the cache follows of each kind."""
+
+    def __init__(
+        self,
+        client: Client,
+        cache: Cache,
+        views: Mapping[Kind, type[Resource]],
+        recorder: Recorder,
+    ) -> None:
+        self._client = client
+        self._cache = cache
+        self._views = views
+        self._recorder = recorder
+
+    async def carry_out(self, writes: Sequence[Write], source: str) -> Outcome:
+        """Make all *writes*, in growing batches; a batch with a failure is the last."""
+        outcome = Outcome()
+        start, size = 0, FIRST_BATCH
+        while start < len(writes) and not outcome.failure:
+            async with asyncio.TaskGroup() as group:
+                for write in writes[start : start + size]:
+                    group.create_task(self._attempt(write, source, outcome))
+            start, size = start + size, size * 2
+        return outcome
+
+    async def seen(self, outcome: Outcome) -> None:
+        """Wait until the cache shows everything that was written."""
+        for kind, revision in outcome.revisions.items():
+            if view := self._views.get(kind):
+                await self._cache.seen(view, revision)
+        for obj in outcome.deleted:
+            await self._going(obj)
+
+    async def _going(self, obj: Resource) -> None:
+        view = self._views[obj.KIND]
+        meta = obj.metadata
+        while True:
+            now = self._cache.get(view, meta.namespace, meta.name)
+            if now is None or now.metadata.uid != meta.uid or now.metadata.deleting:
+                return
+            await self._cache.seen(view, self._cache.revision(view) + 1)
+
+    async def _attempt(self, write: Write, source: str, outcome: Outcome) -> None:
+        try:
+            await self._write(write, source, outcome)
+        except ApiError as error:
+            outcome.failure = outcome.failure or Failure(write, error)
+
+    async def _write(self, write: Write, source: str, outcome: Outcome) -> None:
+        match write:
+            case Create(kind, body, done):
+                made = await self._client.create(kind, body)
+                outcome.wrote(kind, made)
+                name = made["metadata"]["name"]
+            case Delete(obj, _, _, _, done):
+                name = obj.metadata.name
+                if not await self._delete(write, outcome):
+                    return
+            case Patch(obj, _, _, _, _, done):
+                name = obj.metadata.name
+                if not await self._patch(write, outcome):
+                    return
+            case DeleteAll(kind, namespace):
+                await self._delete_all(kind, namespace)
+                return
+            case Finalize():
+                await self._finalize(write, outcome)
+                return
+        if done:
+            self._recorder.record(done, source, name=name)
+
+    async def _delete(self, write: Delete, outcome: Outcome) -> bool:
+        """Delete; False if an owner turned up alive, or the object was gone already."""
+        obj, meta = write.obj, write.obj.metadata
+        if write.given and not await self._gone(write.given, meta.namespace):
+            return False
+        try:
+            await self._client.delete(
+                obj.KIND,
+                meta.name,
+                meta.namespace,
+                uid=meta.uid,
+                grace_seconds=write.grace_seconds,
+                propagation=write.propagation,
+            )
+        except NotFound:
+            return False
+        finally:
+            outcome.deleted.append(obj)
+        return True
+
+    async def _patch(self, write: Patch, outcome: Outcome) -> bool:
+        """Patch; False if the object is gone, or its new owner is not there to take it."""
+        obj, meta = write.obj, write.obj.metadata
+        if write.given and not await self._alive(write.given):
+            return False
+        try:
+            made = await self._client.patch(
+                obj.KIND,
+                meta.name,
+                write.patch,
+                meta.namespace,
+                subresource=write.subresource,
+                how=write.how,
+            )
+        except NotFound:
+            return False
+        outcome.wrote(obj.KIND, made)
+        return True
+
+    async def _alive(self, check: Alive) -> bool:
+        meta = check.obj.metadata
+        try:
+            found = await self._client.get(check.obj.KIND, meta.name, meta.namespace)
+        except NotFound:
+            return False
+        now = found["metadata"]
+        return now["uid"] == meta.uid and not now.get("deletionTimestamp")
+
+    async def _gone(self, check: Gone, namespace: str) -> bool:
+        for owner in check.owners:
+            kind = BY_GVK.get((owner.api_version, owner.kind))
+            if kind is None:
+                return False
+            try:
+                found = await self._client.get(
+                    kind, owner.name, namespace if kind.namespaced else ""
+                )
+            except NotFound:
+                continue
+            if found["metadata"]["uid"] == owner.uid:
+                return False
+        return True
+
+    async def _delete_all(self, kind: Kind, namespace: str) -> None:
+        for raw in (await self._client.list(kind, namespace)).items:
+            try:
+                await self._client.delete(kind, raw["metadata"]["name"], namespace)
+            except NotFound:
+                continue
+
+    async def _finalize(self, write: Finalize, outcome: Outcome) -> None:
+        """Remove our finalizer from a Namespace that the API, too, knows to be empty."""
+        name = write.obj.metadata.name
+        for kind in write.kinds:
+            if left := (await self._client.list(kind, name)).items:
+                raise Conflict(f"namespace {name} still has {len(left)} {kind.resource}")
+        raw = await self._client.get(write.obj.KIND, name)
+        spec = {**(raw.get("spec") or {}), "finalizers": list(write.finalizers)}
+        await self._client.update(write.obj.KIND, {**raw, "spec": spec}, subresource="finalize")
+        outcome.deleted.append(write.obj)
