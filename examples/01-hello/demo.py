@@ -12,6 +12,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 BIN = HERE.parents[1] / ".venv" / "bin"
@@ -106,7 +107,7 @@ def node_addresses(count: int) -> Iterator[str]:
         yield addresses[turn % len(addresses)]
 
 
-def kubectl(*arguments: str) -> dict[str, list[dict[str, dict[str, object]]]]:
+def kubectl(*arguments: str) -> Any:
     command = [str(BIN / "kubectl"), "--kubeconfig", KUBECONFIG, *arguments]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
@@ -116,7 +117,7 @@ def get(url: str, seconds: float = 10) -> str:
     while True:
         try:
             with urllib.request.urlopen(url, timeout=5) as answer:
-                return answer.read().decode().strip()
+                return str(answer.read().decode().strip())
         except (urllib.error.URLError, OSError) as error:
             if time.monotonic() > deadline:
                 sys.exit(f"{url} does not answer: {error}")

@@ -3,13 +3,14 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from sampan.testing.images import oci_archive
 
@@ -29,7 +30,9 @@ def missing() -> str:
     return f"not installed: {', '.join(absent)}" if absent else ""
 
 
-def wait_until(condition: Callable[[], T], *, seconds: float = 30, what: str = "") -> T:
+def wait_until(
+    condition: Callable[[], T | Literal[False] | None], *, seconds: float = 30, what: str = ""
+) -> T:
     """Ask *condition* until its answer is true; after *seconds* fail with the last one."""
     deadline = time.monotonic() + seconds
     while True:
@@ -38,7 +41,7 @@ def wait_until(condition: Callable[[], T], *, seconds: float = 30, what: str = "
             return answer
         if time.monotonic() > deadline:
             raise AssertionError(
-                f"not within {seconds} s: {what or condition.__name__} (last: {answer!r})"
+                f"not within {seconds} s: {what or getattr(condition, '__name__', condition)} (last: {answer!r})"
             )
         time.sleep(0.05)
 
@@ -54,6 +57,12 @@ def run(
             f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
         )
     return done
+
+
+def free_port(address: str) -> int:
+    with socket.socket() as probe:
+        probe.bind((address, 0))
+        return int(probe.getsockname()[1])
 
 
 class Kubectl:

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -18,6 +19,10 @@ pytestmark = pytest.mark.e2e
 def pid_of(cluster: DevCluster, role: str) -> int:
     record = cluster.run_dir / role / "process.json"
     return msgspec.json.decode(record.read_bytes(), type=Process).pid
+
+
+def ended(pid: int) -> bool:
+    return not Path(f"/proc/{pid}/exe").exists()
 
 
 def container_ids(kubectl: Kubectl) -> set[str]:
@@ -65,7 +70,7 @@ def test_restarting_server_and_agent_leaves_containers_running(fresh: DevCluster
         for how in (signal.SIGTERM, signal.SIGKILL):
             pid = pid_of(fresh, role)
             os.kill(pid, how)
-            wait_until(lambda p=pid: not Path(f"/proc/{p}/exe").exists(), what=f"{role} stopped")
+            wait_until(partial(ended, pid), what=f"{role} stopped")
             fresh.sampan("dev", "up", "--name", fresh.name)
             kubectl("wait", "--for=condition=Ready", "node/node-1", "--timeout=30s")
     assert container_ids(kubectl) == before

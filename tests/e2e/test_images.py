@@ -1,23 +1,23 @@
 """Images reach the nodes with a registry and without one."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from sampan.testing.images import docker_archive, oci_archive
+from sampan.testing.images import build, docker_archive, oci_archive
 from sampan.testing.registry import registry
-from tests.e2e.support import SLEEP, DevCluster, Kubectl, deployment, pod, wait_until
+from tests.e2e.support import SLEEP, DevCluster, Kubectl, deployment, free_port, pod, wait_until
 
 pytestmark = pytest.mark.e2e
 
 
-@pytest.mark.parametrize("build", [oci_archive, docker_archive])
+@pytest.mark.parametrize("write", [oci_archive, docker_archive])
 def test_a_loaded_archive_runs_on_every_node(
-    cluster: DevCluster, kubectl: Kubectl, tmp_path: Path, build: object
+    cluster: DevCluster, kubectl: Kubectl, tmp_path: Path, write: Callable[[Path, str], str]
 ) -> None:
-    archive, name = tmp_path / "image.tar", f"sampan-test/{getattr(build, '__name__', '')}:1"
-    assert callable(build)
-    build(archive, name)
+    archive, name = tmp_path / "image.tar", f"sampan-test/{write.__name__}:1"
+    write(archive, name)
     shown = cluster.sampan("image", "load", "--kubeconfig", str(cluster.kubeconfig), str(archive))
     assert name in shown.stdout
     everywhere = deployment("everywhere", 3, *SLEEP)
@@ -42,16 +42,11 @@ def test_what_is_no_archive_is_refused(cluster: DevCluster, tmp_path: Path) -> N
     assert "/no/file" in absent.stderr
 
 
-def test_a_node_pulls_from_a_registry(
-    cluster: DevCluster, kubectl: Kubectl, tmp_path: Path
-) -> None:
-    archive = tmp_path / "image.tar"
-    oci_archive(archive, "pulled:1")
+def test_a_node_pulls_from_a_registry(cluster: DevCluster, kubectl: Kubectl) -> None:
     gateway = next(iter(cluster.node_addresses().values())).rpartition(".")[0] + ".1"
-    with registry(gateway) as address:
-        address.push(archive, "team/pulled:1")
+    with registry(f"{gateway}:{free_port(gateway)}") as running:
         pulled = pod("pulled", *SLEEP)
-        pulled["spec"]["containers"][0]["image"] = f"{address.host}/team/pulled:1"
+        pulled["spec"]["containers"][0]["image"] = running.push("team/pulled", "1", build())
         kubectl.apply(pulled)
         kubectl("wait", "--for=condition=Ready", "pod/pulled", "--timeout=60s")
         wait_until(lambda: "Pulled" in kubectl("events", "--for=pod/pulled"))

@@ -1,6 +1,7 @@
 """Real packets: Pod to Pod, through Services, from nodes and from outside, by name."""
 
 import urllib.request
+from functools import partial
 from typing import Any
 
 import pytest
@@ -76,7 +77,7 @@ def test_a_node_port_answers_outside_on_every_node(
     kubectl.apply(service("web", type="NodePort"))
     port = kubectl.json("get", "service", "web")["spec"]["ports"][0]["nodePort"]
     for address in cluster.node_addresses().values():
-        answers = {wait_until(lambda a=address: outside(a, port)) for _ in range(12)}
+        answers = {wait_until(partial(outside, address, port)) for _ in range(12)}
         assert answers <= names(web)
         assert len(answers) > 1
 
