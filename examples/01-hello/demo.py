@@ -4,6 +4,7 @@ Everything it does is a command that it prints first, so that you can type it yo
 """
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 BIN = HERE.parents[1] / ".venv" / "bin"
-CLUSTER = "demo"
+CLUSTER = os.environ.get("SAMPAN_DEMO", "demo")  # another name leaves a running demo alone
 KUBECONFIG = f"/var/lib/sampan/dev/{CLUSTER}/server/kubeconfig"
 PORT = 8080
 CALLS = 12

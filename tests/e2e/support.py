@@ -40,9 +40,8 @@ def wait_until(
         if answer:
             return answer
         if time.monotonic() > deadline:
-            raise AssertionError(
-                f"not within {seconds} s: {what or getattr(condition, '__name__', condition)} (last: {answer!r})"
-            )
+            subject = what or getattr(condition, "__name__", condition)
+            raise AssertionError(f"not within {seconds} s: {subject} (last: {answer!r})")
         time.sleep(0.05)
 
 
