@@ -40,7 +40,7 @@ def wait_until(
         if answer:
             return answer
         if time.monotonic() > deadline:
-            subject = what or getattr(condition, "__name__", condition)
+            subject = what or getattr(condition, "__name__", "the condition")
             raise AssertionError(f"not within {seconds} s: {subject} (last: {answer!r})")
         time.sleep(0.05)
 

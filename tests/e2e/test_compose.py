@@ -1,7 +1,6 @@
 """`sampan up`, `ps`, `logs` and `down` on a real cluster."""
 
 import subprocess
-import urllib.request
 import uuid
 from collections.abc import Iterator
 from functools import partial
@@ -11,6 +10,7 @@ from textwrap import dedent
 import pytest
 
 from tests.e2e.support import BIN, IMAGE, DevCluster, wait_until
+from tests.e2e.test_network import outside
 
 pytestmark = pytest.mark.e2e
 
@@ -19,7 +19,7 @@ services:
   web:
     image: {image}
     command: ["sh", "-c", "mkdir /www; cp /etc/page /www/index.html; echo serving; exec httpd -f -p 80 -h /www"]
-    ports: ["18{port}:80"]
+    ports: ["{port}:80"]
     depends_on:
       db: {{condition: service_healthy}}
     healthcheck: {{test: "wget -q -O /dev/null http://127.0.0.1/", interval: 1s}}
@@ -44,13 +44,13 @@ class Stack:
         self.cluster = cluster
         self.project = f"s{uuid.uuid4().hex[:6]}"
         self.file = directory / "compose.yaml"
-        self.port = "0" + str(100 + uuid.uuid4().int % 800)
+        self.port = 18000 + uuid.uuid4().int % 1000
         (directory / "key.txt").write_text("s3cret")
-        self.file.write_text(FILE.format(image=IMAGE, port=self.port[1:]))
+        self.file.write_text(FILE.format(image=IMAGE, port=self.port))
 
     def __call__(self, verb: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         known = ["--kubeconfig", str(self.cluster.kubeconfig), "--project", self.project]
-        file = ["-f", str(self.file)] if verb in {"up"} else []
+        file = ["-f", str(self.file)] if verb == "up" else []
         return self.cluster.sampan(verb, *known, *file, *arguments, check=False)
 
 
@@ -64,14 +64,6 @@ def stack(cluster: DevCluster, tmp_path: Path) -> Iterator[Stack]:
 def ok(done: subprocess.CompletedProcess[str]) -> str:
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
-
-
-def page(url: str) -> str:
-    try:
-        with urllib.request.urlopen(url, timeout=2) as answer:
-            return str(answer.read().decode())
-    except OSError:
-        return ""
 
 
 def test_a_file_comes_up_in_order_and_goes_down_again(cluster: DevCluster, stack: Stack) -> None:
@@ -89,8 +81,7 @@ def test_a_file_comes_up_in_order_and_goes_down_again(cluster: DevCluster, stack
         [status] = replica["status"]["containerStatuses"]
         assert status["state"]["running"]["startedAt"] >= ready_at
     for address in cluster.node_addresses().values():
-        url = f"http://{address}:18{stack.port[1:]}/"
-        assert wait_until(partial(page, url)).strip() == f"hello from {stack.port[1:]}"
+        assert wait_until(partial(outside, address, stack.port)) == f"hello from {stack.port}"
     secret = ("exec", web[0]["metadata"]["name"], "--", "sh", "-c", "cat $SECRET_FILE")
     assert kubectl(*secret) == "s3cret"
     listed = ok(stack("ps"))
