@@ -86,12 +86,16 @@ class Journal:
             if reserve:
                 self._db.execute("UPDATE reserved SET revision = ?", (reserve,))
             self._db.execute("COMMIT")
-        except sqlite3.Error as error:
+        except BaseException as error:
             with suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")
-            raise _write_failed(self._path, error) from error
+            if isinstance(error, sqlite3.Error):
+                raise _write_failed(self._path, error) from error
+            raise
         self._reserved = reserve or self._reserved
-        self._since_checkpoint += sum(len(value) + _PAGE for _, _, value in puts) + _PAGE * len(gone)
+        self._since_checkpoint += sum(len(value) + _PAGE for _, _, value in puts) + _PAGE * len(
+            gone
+        )
 
     @property
     def wants_checkpoint(self) -> bool:
@@ -142,24 +146,25 @@ class Journal:
                 f"{self._path}: has format {version}, but this Sampan knows only {FORMAT}; "
                 "install the version that wrote it, or restore a backup from before"
             )
+        self._refuse_unsound(version)
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")
         db.execute("PRAGMA wal_autocheckpoint=0")
         db.execute("BEGIN IMMEDIATE")
         if version == 0:
-            self._create()
+            for statement in _SCHEMA.strip().split(";")[:-1]:
+                db.execute(statement)
+            db.execute(f"PRAGMA user_version={FORMAT}")
         db.execute("COMMIT")
-        (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
+
+    def _refuse_unsound(self, version: int) -> None:
+        """Look before anything is written: a file that is refused stays as it was."""
+        (verdict,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
             raise _damaged(self._path, verdict)
-
-    def _create(self) -> None:
         (tables,) = self._db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        if tables:
+        if version == 0 and tables:
             raise _damaged(self._path, "it is another program's database")
-        for statement in _SCHEMA.strip().split(";")[:-1]:
-            self._db.execute(statement)
-        self._db.execute(f"PRAGMA user_version={FORMAT}")
 
 
 @contextmanager
@@ -183,7 +188,9 @@ def _explained(path: Path) -> Iterator[None]:
             case sqlite3.SQLITE_FULL:
                 raise DiskFull(f"{path}: no room on its disk; free some and start again") from error
             case _:
-                raise CannotOpen(f"{path}: {error}; look into the kernel log of this machine") from error
+                raise CannotOpen(
+                    f"{path}: {error}; look into the kernel log of this machine"
+                ) from error
 
 
 def _damaged(path: Path, detail: str) -> Damaged:
@@ -195,7 +202,9 @@ def _damaged(path: Path, detail: str) -> Damaged:
 
 def _write_failed(path: Path, error: sqlite3.Error) -> WriteFailed:
     if _primary_code(error) == sqlite3.SQLITE_FULL:
-        return DiskFull(f"{path}: nothing was written, its disk is full; free some room and try again")
+        return DiskFull(
+            f"{path}: nothing was written, its disk is full; free some room and try again"
+        )
     return WriteFailed(f"{path}: nothing was written ({error}); check its disk and try again")
 
 
