@@ -1,0 +1,24 @@
+"""libnftables in this process: a text of nft commands is one transaction."""
+
+from typing import Any
+
+
+class NftError(Exception):
+    """The kernel or the parser refused; nothing of the transaction was done."""
+
+
+def run(commands: str) -> str:
+    """Run *commands* whole or not at all; return what they print. Blocks: not for the event loop.
+
+    A context belongs to the network namespace in which it was made, so each call makes its own.
+    """
+    code, output, error = _context().cmd(commands)
+    if code:
+        raise NftError(str(error).strip() or f"libnftables: error {code}")
+    return str(output)
+
+
+def _context() -> Any:
+    from nftables import Nftables  # noqa: PLC0415 - loads a shared library
+
+    return Nftables()
