@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+import orjson
+
 
 class KubeconfigError(Exception):
     """The kubeconfig cannot be used; the text names the file and what is wrong with it."""
@@ -74,18 +76,31 @@ class _Kubeconfig:
 
 
 def _load(path: Path) -> Mapping[str, Any]:
-    from ruamel.yaml import YAML  # noqa: PLC0415 - agents never read a kubeconfig
-    from ruamel.yaml.error import YAMLError  # noqa: PLC0415
-
     try:
-        content = YAML(typ="safe", pure=True).load(path.read_text())
+        content = _parse(path.read_bytes())
     except OSError as error:
         raise KubeconfigError(f"cannot read {path}: {error.strerror}") from error
-    except (YAMLError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise KubeconfigError(f"{path} is not YAML: {error}") from error
     if not isinstance(content, Mapping) or "clusters" not in content:
         raise KubeconfigError(f"{path} is not a kubeconfig: it names no clusters")
     return content
+
+
+def _parse(data: bytes) -> Any:
+    """A server of ours writes JSON, which needs no YAML parser (a slow import)."""
+    if data.lstrip().startswith(b"{"):
+        try:
+            return orjson.loads(data)
+        except orjson.JSONDecodeError:
+            pass  # YAML in flow style begins the same way
+    from ruamel.yaml import YAML  # noqa: PLC0415
+    from ruamel.yaml.error import YAMLError  # noqa: PLC0415
+
+    try:
+        return YAML(typ="safe", pure=True).load(data)
+    except YAMLError as error:
+        raise ValueError(str(error)) from error
 
 
 def _tls(file: _Kubeconfig, cluster: Mapping[str, Any], user: Mapping[str, Any]) -> ssl.SSLContext:
