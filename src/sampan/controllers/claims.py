@@ -30,7 +30,7 @@ class Claim(Generic[R]):
         for obj in self.adopted:
             yield _owner_patch(obj, reference(self.owner), given=Alive(self.owner))
         for obj in self.released:
-            yield _owner_patch(obj, {"$patch": "delete", "uid": self.owner.metadata.uid})
+            yield disown(obj, self.owner.metadata.uid)
 
 
 def claim(
@@ -54,6 +54,11 @@ def claim(
         and selector.matches(obj.metadata.labels)
     )
     return Claim(owner, held, adopted, strays)
+
+
+def disown(obj: Resource, owner: str) -> Patch:
+    """Take the owner with this uid from *obj*."""
+    return _owner_patch(obj, {"$patch": "delete", "uid": owner})
 
 
 def _owner_patch(obj: Resource, change: dict[str, object], given: Alive | None = None) -> Patch:

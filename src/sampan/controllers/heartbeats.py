@@ -8,7 +8,7 @@ to all of them.
 import asyncio
 from typing import Any, Final
 
-from sampan.api.objects import Lease, Node
+from sampan.api.objects import Lease, Node, condition
 from sampan.client.cache import Delta
 
 NAMESPACE: Final = "kube-node-lease"
@@ -26,12 +26,21 @@ def _renewed(delta: Delta[Any]) -> bool:
     return old is None or old.spec.renew_time != new.spec.renew_time
 
 
+def _reported(old: Node, new: Node) -> bool:
+    """Whether the agent itself changed the Ready condition: only we ever call it Unknown."""
+    before, after = (
+        condition(old.status.conditions, "Ready"),
+        condition(new.status.conditions, "Ready"),
+    )
+    return after is not None and after.status != "Unknown" and after != before
+
+
 class Heartbeats:
     def __init__(self) -> None:
         self.heard: dict[str, float] = {}
 
     def note(self, delta: Delta[Any]) -> None:
-        """Take note of a node that appeared or went away, or whose Lease was renewed."""
+        """Take note of a node that came, went, reported, or renewed its Lease."""
         name = delta.latest.metadata.name
         now = asyncio.get_running_loop().time()
         if delta.view is Node:
@@ -39,6 +48,8 @@ class Heartbeats:
                 self.heard.pop(name, None)
             elif delta.old is None:
                 self.heard.setdefault(name, now + GRACE)
+            elif _reported(delta.old, delta.new):
+                self.heard[name] = now
         elif _renewed(delta):
             self.heard[name] = now
 

@@ -1,13 +1,15 @@
 """Two speeds of failure for nodes that fall silent: suspect in 2 s, dead in 6.
 
 A suspect node loses its traffic, which is cheap to give back: its Ready condition becomes
-Unknown, its Pods' becomes False, and nothing new is placed there. A dead node gets the NoExecute
-taint, which makes the taint-eviction controller replace its Pods. Silence is measured by the
-arrival of Lease renewals on our own clock.
+Unknown, and whoever counts ready Pods (endpoints, ReplicaSets) leaves those of such a node out;
+nothing new is placed there. A dead node gets the NoExecute taint, which makes the taint-eviction
+controller replace its Pods. Silence is measured by the arrival of Lease renewals and of the
+agent's own reports on our own clock.
 
 The breaker: when more than half of the nodes, and at least two, are silent together, it is more
 likely our network than theirs. Then nobody is called dead until the silence has lasted a minute;
 Kubernetes stops for ever in small clusters, which leaves the survivors alone with half the work.
+When all are silent nobody is called dead at all: nobody is left to take the work over.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,7 +17,7 @@ from typing import Final
 
 import msgspec
 
-from sampan.api.objects import Condition, Lease, Node, Object, Pod, Taint, condition
+from sampan.api.objects import Condition, Lease, Node, Object, Taint, condition
 from sampan.client.cache import Delta
 from sampan.client.interface import PatchType
 from sampan.controllers.heartbeats import NAMESPACE
@@ -52,11 +54,10 @@ _PRESSURE: Final = {
 def reconcile(node: Node, world: World) -> Iterator[Action]:
     silence = silence_of(node, world)
     suspect = silence >= SUSPECT_AFTER
-    dead = silence >= DEAD_AFTER and (silence >= BREAKER_HOLDS or not _breaker(world))
+    dead = _given_up(node) or (silence >= DEAD_AFTER and not _breaker(silence, world))
     yield CheckAgain(_next_look(silence))
     if suspect:
         yield from _suspect(node, world)
-    yield from _not_ready_pods(node, world, lost=suspect)
     yield from _taints(node, world, suspect=suspect, dead=dead)
 
 
@@ -73,10 +74,18 @@ def _next_look(silence: float) -> float:
     return 2.0 if silence < BREAKER_HOLDS else 30.0
 
 
-def _breaker(world: World) -> bool:
+def _given_up(node: Node) -> bool:
+    """Whether the node was called dead before: that holds until it is heard of again."""
+    return any((t.key, t.effect) == (UNREACHABLE, "NoExecute") for t in node.spec.taints)
+
+
+def _breaker(silence: float, world: World) -> bool:
     nodes = world.objects.all(Node)
     silent = sum(silence_of(node, world) >= SUSPECT_AFTER for node in nodes)
-    return silent >= 2 and silent * 2 > len(nodes)  # noqa: PLR2004 - at least two, more than half
+    if silent == len(nodes):
+        return True
+    most = silent >= 2 and silent * 2 > len(nodes)  # noqa: PLR2004 - two, and more than half
+    return most and silence < BREAKER_HOLDS
 
 
 def _suspect(node: Node, world: World) -> Iterator[Action]:
@@ -105,25 +114,6 @@ def _suspect(node: Node, world: World) -> Iterator[Action]:
     name = node.metadata.name
     if ready and ready.status == "True":
         yield RecordEvent(node, "NodeNotReady", f"Node {name} status is now: NodeNotReady")
-
-
-def _not_ready_pods(node: Node, world: World, *, lost: bool) -> Iterator[Action]:
-    """Set the Ready condition of a lost node's Pods to False; their agent sets it back."""
-    ready = condition(node.status.conditions, "Ready")
-    if not lost and (ready is None or ready.status == "True"):
-        return
-    for pod in world.objects.by(Pod, "node", node.metadata.name):
-        if pod.ready:
-            failed = Condition(
-                "Ready",
-                "False",
-                "NodeNotReady",
-                "The node that this Pod runs on is not ready",
-                last_transition_time=seconds(world.now),
-            )
-            patch = {"status": {"conditions": [raw_condition(failed)]}}
-            yield Patch(pod, patch, subresource="status", how=PatchType.STRATEGIC)
-            yield RecordEvent(pod, "NodeNotReady", "Node is not ready", "Warning")
 
 
 def _taints(node: Node, world: World, *, suspect: bool, dead: bool) -> Iterator[Action]:
@@ -175,18 +165,6 @@ def _renewed(delta: Delta[Lease], objects: Reader) -> Iterable[str]:
         yield node.metadata.name
 
 
-def _pod_on_lost_node(delta: Delta[Pod], objects: Reader) -> Iterable[str]:
-    """A Pod that says it is ready while its node is not was late; look at the node again."""
-    pod = delta.new
-    if pod is None or not pod.ready or not pod.spec.node_name:
-        return
-    node = objects.get(Node, "", pod.spec.node_name)
-    if node and not node.ready:
-        yield node.metadata.name
-
-
 CONTROLLER: Final = Controller(
-    "node-controller",
-    {Node: itself, Lease: _renewed, Pod: _pod_on_lost_node},
-    for_each(Node, reconcile),
+    "node-controller", {Node: itself, Lease: _renewed}, for_each(Node, reconcile)
 )

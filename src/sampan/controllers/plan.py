@@ -37,7 +37,10 @@ class Alive:
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """Write only if the API, not just the cache, has none of these owners any more."""
+    """Write only if the API, not just the cache, has none of these owners any more.
+
+    An owner without a uid stands for whatever has its name.
+    """
 
     owners: tuple[OwnerReference, ...]
 
@@ -72,18 +75,26 @@ class Patch:
 
 @dataclass(frozen=True, slots=True)
 class DeleteAll:
-    """Delete every object of a kind that no cache follows, in one namespace."""
+    """Delete every object of a kind that no cache follows, in one namespace.
+
+    With *before*, only those that were last written about before then.
+    """
 
     kind: Kind
     namespace: str
+    before: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Finalize:
-    """Let a Namespace go, if the API confirms that nothing of *kinds* is left in it."""
+    """Let a Namespace go, if the API confirms that nothing of *kinds* is left in it.
+
+    What is left of *swept*, kinds that no cache follows, is deleted first.
+    """
 
     obj: Resource
     kinds: tuple[Kind, ...]
+    swept: tuple[Kind, ...] = ()
     finalizers: tuple[str, ...] = ()
 
 

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from sampan.api import kinds
-from sampan.api.objects import Condition, Object, Pod, condition
+from sampan.api.objects import Condition, Node, Object, Pod, condition
 from sampan.api.selectors import from_label_selector
 from sampan.client.cache import Delta
 from sampan.controllers.claims import claim
@@ -119,10 +119,14 @@ def _ready_since(pod: Pod) -> datetime | None:
     return ready.last_transition_time if ready else None
 
 
-def available_in(pod: Pod, min_ready: int, now: datetime) -> float | None:
-    """Return the seconds until *pod* has been ready long enough, None while it is not ready."""
-    if not pod.ready:
-        return None
+def _lost(pod: Pod, objects: Reader) -> bool:
+    """Whether the node is not heard of, so that what the Pod's status says is out of date."""
+    node = objects.get(Node, "", pod.spec.node_name)
+    return node is not None and not node.ready
+
+
+def available_in(pod: Pod, min_ready: int, now: datetime) -> float:
+    """Return the seconds until *pod*, which is ready, has been so long enough."""
     if not min_ready:
         return 0
     since = _ready_since(pod) or now
@@ -130,12 +134,13 @@ def available_in(pod: Pod, min_ready: int, now: datetime) -> float | None:
 
 
 def _report(rs: ReplicaSet, live: Sequence[Pod], world: World) -> Iterator[Action]:
-    waits = [available_in(pod, rs.spec.min_ready_seconds, world.now) for pod in live]
+    reached = [pod for pod in live if pod.ready and not _lost(pod, world.objects)]
+    waits = [available_in(pod, rs.spec.min_ready_seconds, world.now) for pod in reached]
     wanted_labels = _labels(rs.spec.template).items()
     status = ReplicaSetStatus(
         replicas=len(live),
         fully_labeled_replicas=sum(wanted_labels <= pod.metadata.labels.items() for pod in live),
-        ready_replicas=sum(pod.ready for pod in live),
+        ready_replicas=len(reached),
         available_replicas=sum(wait == 0 for wait in waits),
         observed_generation=rs.metadata.generation,
         conditions=_conditions(rs, len(live), world),
@@ -202,8 +207,18 @@ def _pod_changed(delta: Delta[Pod], objects: Reader) -> Iterable[str]:
             yield rs.metadata.key
 
 
+def _on_node(delta: Delta[Node], objects: Reader) -> Iterable[str]:
+    """The sets with Pods on a node that is lost or found again."""
+    if delta.old and delta.new and delta.old.ready == delta.new.ready:
+        return ()
+    pods = objects.by(Pod, "node", delta.latest.metadata.name)
+    return sorted({key for pod in pods for key in _OWNER(Delta(Pod, pod, pod), objects)})
+
+
 _OWNER: Final = its_controller(kinds.REPLICA_SETS)
 
 CONTROLLER: Final = Controller(
-    NAME, {ReplicaSet: itself, Pod: _pod_changed}, for_each(ReplicaSet, reconcile)
+    NAME,
+    {ReplicaSet: itself, Pod: _pod_changed, Node: _on_node},
+    for_each(ReplicaSet, reconcile),
 )

@@ -7,7 +7,7 @@ from typing import Any
 from msgspec import field
 
 from sampan.api import kinds
-from sampan.api.objects import Condition, IntOrString, Object, Resource, View
+from sampan.api.objects import Condition, IntOrString, NamespaceSpec, Object, Resource, View
 
 REVISION = "deployment.kubernetes.io/revision"
 
@@ -81,6 +81,28 @@ class Deployment(Resource):
 class Endpoints(Resource):
     KIND = kinds.ENDPOINTS
     subsets: list[Object] = field(default_factory=list)
+
+
+class NamespaceStatus(View):
+    phase: str = ""
+    conditions: list[Condition] = field(default_factory=list)
+
+
+class Namespace(Resource):
+    KIND = kinds.NAMESPACES
+    spec: NamespaceSpec = NamespaceSpec()
+    status: NamespaceStatus = NamespaceStatus()
+
+
+class CaBundle(View):
+    certificates: str = field(default="", name="ca.crt")
+
+
+class ConfigMap(Resource):
+    """Of its data only the CA bundle is read, and so kept in memory."""
+
+    KIND = kinds.CONFIGMAPS
+    data: CaBundle = CaBundle()
 
 
 def reference(owner: Resource) -> Object:

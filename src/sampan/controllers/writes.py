@@ -7,11 +7,13 @@ plan is made only when the cache has seen everything that the last one wrote.
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final
 
 from sampan.api.errors import ApiError, Conflict, NotFound
 from sampan.api.kinds import BY_GVK, Kind
 from sampan.api.objects import Object, Resource
+from sampan.api.time import parse_time
 from sampan.client.cache import Cache
 from sampan.client.interface import Client
 from sampan.controllers.events import Recorder
@@ -79,9 +81,9 @@ class Writer:
             await self._going(obj)
 
     async def _going(self, obj: Resource) -> None:
-        view = self._views[obj.KIND]
+        view = self._views.get(obj.KIND)
         meta = obj.metadata
-        while True:
+        while view:
             now = self._cache.get(view, meta.namespace, meta.name)
             if now is None or now.metadata.uid != meta.uid or now.metadata.deleting:
                 return
@@ -107,8 +109,8 @@ class Writer:
                 name = obj.metadata.name
                 if not await self._patch(write, outcome):
                     return
-            case DeleteAll(kind, namespace):
-                await self._delete_all(kind, namespace)
+            case DeleteAll(kind, namespace, before):
+                await self._delete_all(kind, namespace, before)
                 return
             case Finalize():
                 await self._finalize(write, outcome)
@@ -121,6 +123,7 @@ class Writer:
         obj, meta = write.obj, write.obj.metadata
         if write.given and not await self._gone(write.given, meta.namespace):
             return False
+        gone = False
         try:
             await self._client.delete(
                 obj.KIND,
@@ -131,10 +134,9 @@ class Writer:
                 propagation=write.propagation,
             )
         except NotFound:
-            return False
-        finally:
-            outcome.deleted.append(obj)
-        return True
+            gone = True
+        outcome.deleted.append(obj)
+        return not gone
 
     async def _patch(self, write: Patch, outcome: Outcome) -> bool:
         """Patch; False if the object is gone, or its new owner is not there to take it."""
@@ -175,12 +177,14 @@ class Writer:
                 )
             except NotFound:
                 continue
-            if found["metadata"]["uid"] == owner.uid:
+            if owner.uid in {"", found["metadata"]["uid"]}:
                 return False
         return True
 
-    async def _delete_all(self, kind: Kind, namespace: str) -> None:
+    async def _delete_all(self, kind: Kind, namespace: str, before: datetime | None = None) -> None:
         for raw in (await self._client.list(kind, namespace)).items:
+            if before and last_written(raw) >= before:
+                continue
             try:
                 await self._client.delete(kind, raw["metadata"]["name"], namespace)
             except NotFound:
@@ -189,10 +193,19 @@ class Writer:
     async def _finalize(self, write: Finalize, outcome: Outcome) -> None:
         """Remove our finalizer from a Namespace that the API, too, knows to be empty."""
         name = write.obj.metadata.name
-        for kind in write.kinds:
+        for kind in write.swept:
+            await self._delete_all(kind, name)
+        for kind in (*write.kinds, *write.swept):
             if left := (await self._client.list(kind, name)).items:
                 raise Conflict(f"namespace {name} still has {len(left)} {kind.resource}")
         raw = await self._client.get(write.obj.KIND, name)
         spec = {**(raw.get("spec") or {}), "finalizers": list(write.finalizers)}
         await self._client.update(write.obj.KIND, {**raw, "spec": spec}, subresource="finalize")
         outcome.deleted.append(write.obj)
+
+
+def last_written(event: Object) -> datetime:
+    """Return when an Event, old or new style, was last told of; for others, when it was made."""
+    told = (event.get("series") or {}).get("lastObservedTime")
+    told = told or event.get("lastTimestamp") or event.get("eventTime")
+    return parse_time(told or event["metadata"]["creationTimestamp"])
