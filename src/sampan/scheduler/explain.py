@@ -1,0 +1,88 @@
+"""Why a Pod fits nowhere, read from the arrays that decided it.
+
+First what kube-scheduler would say, which people and tools know; then, for the nodes that come
+closest, the rule and the numbers.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from sampan.scheduler.ask import Ask
+from sampan.scheduler.columns import Index, Mask, Table
+from sampan.scheduler.place import Placer
+from sampan.scheduler.profile import Cure, Filter
+
+FRANK: Final = 3
+"""How many nodes are told of one by one."""
+LONGEST: Final = 1000
+"""Characters of an explanation; Kubernetes cuts an event's message at 1024."""
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    summary: str
+    """In kube-scheduler's form; the same as long as the same rules refuse as many nodes."""
+    details: str
+    cures: frozenset[Cure]
+    """What can change the answer."""
+
+    def __str__(self) -> str:
+        text = f"{self.summary} {self.details}".rstrip()
+        return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+
+
+def explain(placer: Placer, ask: Ask) -> Explanation:
+    """Explain why no node takes *ask*, which must just have been refused."""
+    table = placer.table
+    rows = np.flatnonzero(table.alive[: table.top])
+    if not rows.size:
+        return Explanation("no nodes available to schedule pods.", "", frozenset({Cure.NODE}))
+    reasons: Counter[str] = Counter()
+    charged: list[tuple[Filter, Index]] = []
+    for rule in placer.profile.filters:
+        refused = _charge(rule, ask, table, rows, reasons)
+        if refused.any():
+            charged.append((rule, rows[refused]))
+            rows = rows[~refused]
+    counted = ", ".join(sorted(f"{number} {reason}" for reason, number in reasons.items()))
+    return Explanation(
+        f"0/{table.nodes} nodes are available: {counted}.",
+        " ".join((*_details(charged, ask, table), *_outranked(ask, table))),
+        frozenset({Cure.NODE}).union(*(rule.cures for rule, _ in charged)),
+    )
+
+
+def _charge(
+    rule: Filter, ask: Ask, table: Table, rows: Index, reasons: Counter[str]
+) -> Mask:
+    """Return which of *rows* this rule refuses; a node may have more than one of its reasons."""
+    all_refused: Mask = np.zeros(rows.size, np.bool_)
+    for reason, refused in rule.refuses(ask, table, rows):
+        if number := int(refused.sum()):
+            reasons[reason] += number
+            all_refused |= refused
+    return all_refused
+
+
+def _details(charged: list[tuple[Filter, Index]], ask: Ask, table: Table) -> list[str]:
+    """Tell of the nodes that came furthest through the filters, which are the likeliest cure."""
+    told: list[str] = []
+    left = 0
+    for rule, rows in reversed(charged):
+        for row in rows[: FRANK - len(told)]:
+            told.append(f"{table.names[row]}: {rule.detail(ask, table, int(row))}")
+        left += rows.size
+    more = [f"and {left - len(told)} more"] if left > len(told) else []
+    return ["; ".join((*told, *more)) + "."] if told else []
+
+
+def _outranked(ask: Ask, table: Table) -> list[str]:
+    """Say so when Pods of lower priority are in the way, because they are not evicted."""
+    demand = ask.demand
+    lower = sum(n for priority, n in table.priorities.items() if priority < demand.priority)
+    if not demand.preempts or not lower:
+        return []
+    return [f"{lower} running Pod(s) of lower priority are not evicted for it."]

@@ -1,0 +1,185 @@
+"""Put Pods on nodes: pure arithmetic on columns, the same answer for the same history.
+
+Every placement is assumed in the table at once, so that the next Pod sees it. Pods that ask the
+same share their ratings: after one is placed, only the row that it went to is rated again.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+from zlib import crc32
+
+import numpy as np
+
+from sampan.scheduler.ask import NOWHERE, Ask, bind, release
+from sampan.scheduler.columns import Index, Mask, Ratings, Rows, Table
+from sampan.scheduler.company import rows_of
+from sampan.scheduler.demand import Demand
+from sampan.scheduler.profile import DEFAULT, Profile, Rules
+from sampan.scheduler.standing import count
+
+KEPT: Final = 256
+"""How many different demands keep their ratings; each costs some 16 bytes a node."""
+
+LONG_MEMORY: Final = 65_536
+"""After how many moves of Pods the record of them is begun anew."""
+
+HARDLY: Final = 1e-6
+"""What the tie-break may add at most: less than any real difference between two nodes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    uid: str
+    demand: Demand
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    uid: str
+    demand: Demand
+
+
+class Placer:
+    """Places Pods in *table* by *profile*."""
+
+    def __init__(self, table: Table, profile: Profile = DEFAULT) -> None:
+        self.table = table
+        self.profile = profile
+        self._asks: OrderedDict[bytes, Ask] = OrderedDict()
+        self._order = np.zeros(0)
+
+    def place(self, pods: Iterable[tuple[str, Demand]]) -> Iterator[Placed | Refused]:
+        """Place each Pod, given by uid and demand, before the next one is asked for."""
+        for uid, demand in pods:
+            row = self._best(self.ask(demand))
+            if row is None:
+                yield Refused(uid, demand)
+                continue
+            node = self.table.names[row]
+            self.table.add(uid, demand, node)
+            yield Placed(uid, demand, node)
+
+    def ask(self, demand: Demand) -> Ask:
+        """Return *demand* bound to the table, its standing and room ratings up to date."""
+        ask = self._asks.get(demand.signature)
+        if ask is None:
+            ask = self._asks[demand.signature] = bind(demand, self.table)
+            if len(self._asks) > KEPT:
+                release(self._asks.popitem(last=False)[1], self.table)
+        else:
+            self._asks.move_to_end(demand.signature)
+        self._refresh(ask)
+        return ask
+
+    # ---- the best row
+
+    def _best(self, ask: Ask) -> int | None:
+        if not ask.base.size:
+            return None
+        ratings = self._in_company(ask)
+        best = int(ratings.argmax())
+        if ratings[best] == NOWHERE:
+            return None
+        return best if isinstance(ask.rows, slice) else int(ask.rows[best])
+
+    def _in_company(self, ask: Ask) -> Ratings:
+        """Return the base ratings with what the neighbours add and forbid."""
+        rules = self.profile.company
+        base = ask.base
+        for rule in rules.filters:
+            for _, refused in rule.refuses(ask, self.table, ask.rows):
+                base = np.where(refused, NOWHERE, base)
+        if not (ask.company.soft or ask.company.wishes or ask.kin.claims):
+            return base
+        feasible = np.flatnonzero(base > NOWHERE)
+        rows = ask.rows if feasible.size == base.size else picked(ask.rows, feasible)
+        added = self._rated(rules, ask, rows)
+        if added is None:
+            return base
+        ratings = base.copy()
+        ratings[feasible] += added
+        return ratings
+
+    # ---- what lasts longer than one Pod
+
+    def _refresh(self, ask: Ask) -> None:
+        table = self.table
+        if len(table.moves) > LONG_MEMORY:
+            table.forget_moves()
+        if ask.standing != table.standing:
+            self._stand(ask)
+            self._room(ask)
+        elif ask.seen < table.forgotten:
+            self._room(ask)
+        elif moved := table.moves[ask.seen - table.forgotten :]:
+            self._move(ask, moved)
+        ask.seen = table.forgotten + len(table.moves)
+
+    def _stand(self, ask: Ask) -> None:
+        """Ask the standing rules about every node."""
+        table, rules = self.table, self.profile.standing
+        ask.standing = table.standing
+        ask.domains.clear()
+        mask: Mask = table.alive[: table.top].copy()
+        everything = slice(0, table.top)
+        for rule in rules.filters:
+            for _, refused in rule.refuses(ask, table, everything):
+                mask &= ~refused
+        ask.rows = rows_of(mask)
+        worth = self._ties(ask)[ask.rows]
+        rated = self._rated(rules, ask, ask.rows)
+        ask.worth = worth if rated is None else worth + rated
+
+    def _room(self, ask: Ask) -> None:
+        ask.base = self._with_room(ask, ask.rows, ask.worth)
+
+    def _move(self, ask: Ask, moved: list[int]) -> None:
+        """Rate again the rows where Pods came or went."""
+        if len(moved) > 1 and len(moved) * 4 > count(self.table, ask.rows):
+            self._room(ask)
+            return
+        rows = np.array(moved if len(moved) == 1 else sorted(set(moved)), np.int64)
+        where = rows
+        if not isinstance(ask.rows, slice):
+            where = np.searchsorted(ask.rows, rows)
+            where[where == ask.rows.size] = 0
+            ours = ask.rows[where] == rows if ask.rows.size else np.zeros(rows.size, np.bool_)
+            rows, where = rows[ours], where[ours]
+        if rows.size:
+            ask.base[where] = self._with_room(ask, rows, ask.worth[where])
+
+    def _with_room(self, ask: Ask, rows: Rows, worth: Ratings) -> Ratings:
+        rules = self.profile.room
+        rated = self._rated(rules, ask, rows)
+        ratings = worth.copy() if rated is None else worth + rated
+        for rule in rules.filters:
+            for _, refused in rule.refuses(ask, self.table, rows):
+                ratings[refused] = NOWHERE
+        return ratings
+
+    def _rated(self, rules: Rules, ask: Ask, rows: Rows) -> Ratings | None:
+        total: Ratings | None = None
+        for score in rules.scores:
+            rates = score.rates(ask, self.table, rows)
+            if rates is not None:
+                rates = rates * score.weight if score.weight != 1 else rates
+                total = rates if total is None else total + rates
+        return total
+
+    def _ties(self, ask: Ask) -> Ratings:
+        """Return an order among equal nodes that is another for every demand, so that none of
+        them is everybody's first choice."""
+        top = self.table.top
+        if self._order.size < 2 * top:
+            order = np.random.default_rng(0).permutation(self.table.alive.size)
+            self._order = np.tile(order * (HARDLY / order.size), 2)
+        offset = crc32(ask.demand.signature) % max(top, 1)
+        return self._order[offset : offset + top]
+
+
+def picked(rows: Rows, which: Index) -> Index:
+    """Return the rows at positions *which* of *rows*."""
+    return which if isinstance(rows, slice) else rows[which]

@@ -1,0 +1,92 @@
+"""Rules about how much of a node is left: asked again where a Pod came or went."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from sampan.scheduler.ask import Ask
+from sampan.scheduler.columns import CPU, MEMORY, Mask, Ratings, Rows, Table
+from sampan.scheduler.demand import HostPort
+from sampan.scheduler.words import written
+
+ANY_ADDRESS = frozenset({"0.0.0.0", "::"})
+
+
+# ---- filters
+
+
+def too_little(ask: Ask, table: Table, rows: Rows) -> Iterator[tuple[str, Mask]]:
+    for number, name, amount in ask.requests:
+        free = table.capacity[number, : table.top][rows] - table.used[number, : table.top][rows]
+        yield "Too many pods" if name == "pods" else f"Insufficient {name}", free < amount
+
+
+def too_little_detail(ask: Ask, table: Table, row: int) -> str:
+    lacking = []
+    for number, name, amount in ask.requests:
+        capacity, used = int(table.capacity[number, row]), int(table.used[number, row])
+        if capacity - used >= amount:
+            continue
+        if name == "pods":
+            lacking.append(f"runs {used} of at most {capacity} Pods")
+        else:
+            free = written(name, max(capacity - used, 0))
+            lacking.append(f"needs {written(name, amount, unit=True)}, {free} free")
+    return " and ".join(lacking)
+
+
+def port_taken(ask: Ask, table: Table, rows: Rows) -> Iterator[tuple[str, Mask]]:
+    for port in ask.demand.ports:
+        yield "node(s) didn't have free ports for the requested pod ports", _taken(
+            port, table, rows
+        )
+
+
+def port_taken_detail(ask: Ask, table: Table, row: int) -> str:
+    one = np.array([row])
+    ports = [f"{p.port}/{p.protocol}" for p in ask.demand.ports if _taken(p, table, one)[0]]
+    return f"host port {', '.join(ports)} is taken"
+
+
+def _taken(port: HostPort, table: Table, rows: Rows) -> Mask:
+    """A port on one address collides with the same on that address, and on all addresses."""
+    taken = np.zeros(table.top, np.bool_)
+    for ip, counts in table.ports.get((port.protocol, port.port), {}).items():
+        if ip == port.ip or ip in ANY_ADDRESS or port.ip in ANY_ADDRESS:
+            taken |= counts[: table.top] > 0
+    return taken[rows]
+
+
+# ---- scores
+
+
+def least_allocated(ask: Ask, table: Table, rows: Rows) -> Ratings:
+    """Rate nodes by the mean percentage of CPU and memory that would be left."""
+    cpu, memory = _shares(ask, table, rows)
+    cpu += memory
+    cpu *= -0.5
+    cpu += 100.0
+    return cpu
+
+
+def balanced(ask: Ask, table: Table, rows: Rows) -> Ratings:
+    """Rate nodes by how alike the shares of CPU and memory would be.
+
+    100 minus the standard deviation of the two, in percent.
+    """
+    cpu, memory = _shares(ask, table, rows)
+    cpu -= memory
+    np.abs(cpu, out=cpu)
+    cpu *= -0.5
+    cpu += 100.0
+    return cpu
+
+
+def _shares(ask: Ask, table: Table, rows: Rows) -> tuple[Ratings, Ratings]:
+    """Return the percentages of CPU and memory that would be in use, at most 100."""
+    shares = []
+    for resource in (CPU, MEMORY):
+        share = table.per_percent[resource, : table.top][rows] * ask.demand.weighed[resource]
+        share += table.share[resource, : table.top][rows]
+        shares.append(np.minimum(share, 100.0, out=share))
+    return shares[0], shares[1]
