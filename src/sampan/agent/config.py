@@ -36,6 +36,33 @@ class AgentConfig(Struct, frozen=True, kw_only=True):
         return self.run_dir / "containerd.sock"
 
     @property
+    def containerd_config(self) -> Path:
+        return self.run_dir / "containerd.toml"
+
+    @property
+    def containerd_root(self) -> Path:
+        return self.data_dir / "containerd"
+
+    @property
+    def containerd_state(self) -> Path:
+        return self.run_dir / "state"
+
+    @property
+    def registry_dir(self) -> Path:
+        """How registries are reached: containerd's `certs.d`, one directory a registry."""
+        return self.run_dir / "registries"
+
+    @property
+    def netns_dir(self) -> Path:
+        """Outside; in the node's mount namespace it is /run/netns."""
+        return self.run_dir / "netns"
+
+    @property
+    def exec_dir(self) -> Path:
+        """FIFOs of processes that clients run in containers."""
+        return self.run_dir / "exec"
+
+    @property
     def cni_conf_dir(self) -> Path:
         return self.run_dir / "cni" / "conf"
 

@@ -36,13 +36,13 @@ def agent(
     """Run a node that joins a server. The containers go on when this process ends."""
     doctor.require()
     name = node_name or socket.gethostname().lower()
-    credentials = Credentials(data_dir / "pki")
+    credentials = Credentials(data_dir.absolute() / "pki")
     config = AgentConfig(
         node_name=name,
         node_ip=node_ip or address_towards(server),
         server=server,
-        data_dir=data_dir,
-        run_dir=run_dir,
+        data_dir=data_dir.absolute(),
+        run_dir=run_dir.absolute(),
         ca=credentials.ca,
         certificate=credentials.certificate,
         key=credentials.key,
@@ -57,10 +57,14 @@ def run_node(config: AgentConfig, token: str) -> None:
     The order matters: containerd starts while the server may still be starting, and its mount
     namespace can be entered only while this process has one thread.
     """
-    from sampan import assembly  # noqa: PLC0415 - heavy, and useless to `--help`
-    from sampan.agent.containerd import ensure_containerd, join_mount_namespace  # noqa: PLC0415
+    from sampan.agent import containerd  # noqa: PLC0415 - useless to `--help`
 
-    join_mount_namespace(ensure_containerd(config))
+    try:
+        containerd.join_mount_namespace(containerd.ensure_containerd(config))
+    except containerd.NodeError as error:
+        fail(str(error))
+    from sampan import assembly  # noqa: PLC0415 - heavy; containerd starts meanwhile
+
     try:
         credentials = enrol(config.server, token, config.node_name, config.ca.parent)
     except EnrolmentError as error:

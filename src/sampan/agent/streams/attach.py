@@ -44,9 +44,7 @@ async def serve_attach(containerd: Containerd, params: Params, stream: Stream) -
         raise InternalError(f"cannot attach to {asked.container}: {reason(error)}") from error
     async with (
         aiohttp.ClientSession() as session,
-        session.ws_connect(
-            answer.url, protocols=("v4.channel.k8s.io",), max_msg_size=0
-        ) as runtime,
+        session.ws_connect(answer.url, protocols=("v4.channel.k8s.io",), max_msg_size=0) as runtime,
     ):
         await stream.accept()
         await until_first(_show(runtime, stream), _obey(containerd, found.id, runtime, stream))

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import grpc
 import orjson
-from cri_api.v1.api_pb2_grpc import RuntimeServiceStub
+from cri_api.v1.api_pb2_grpc import ImageServiceStub, RuntimeServiceStub
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from sampan.api.objects import Object
@@ -20,6 +20,11 @@ from sampan.api.objects import Object
 PROCESS_TYPE: Final = "types.containerd.io/opencontainers/runtime-spec/1/Process"
 _TASKS: Final = "containerd.services.tasks.v1.Tasks"
 _CONTAINERS: Final = "containerd.services.containers.v1.Containers"
+_RECONNECT: Final = (
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+)
 _NAMESPACE: Final = (("containerd-namespace", "k8s.io"),)
 
 _MESSAGES: Final[Mapping[str, tuple[tuple[int, str, str], ...]]] = {
@@ -89,11 +94,12 @@ _CLASSES: Final = _message_classes()
 
 
 class Containerd:
-    """One node's containerd, by its own services and (as `cri`) by CRI; raises grpc.RpcError."""
+    """One node's containerd: its own services, and CRI's as they are; raises grpc.RpcError."""
 
     def __init__(self, channel: Any) -> None:
-        self._channel = channel
+        self.channel = channel
         self.cri = RuntimeServiceStub(channel)
+        self.images = ImageServiceStub(channel)
 
     async def container_spec(self, container: str) -> Object:
         """Return the OCI runtime spec that *container* was created with."""
@@ -127,9 +133,7 @@ class Containerd:
         )
 
     async def start(self, container: str, exec_id: str) -> None:
-        await self._call(
-            _TASKS, "Start", "ProcessRequest", container_id=container, exec_id=exec_id
-        )
+        await self._call(_TASKS, "Start", "ProcessRequest", container_id=container, exec_id=exec_id)
 
     async def wait(self, container: str, exec_id: str = "") -> int:
         """Wait for the end of a process, or of the container itself; return its exit code."""
@@ -178,7 +182,7 @@ class Containerd:
     async def _call(
         self, service: str, method: str, asks: str, answers: str = "Empty", **fields: Any
     ) -> Any:
-        call = self._channel.unary_unary(
+        call = self.channel.unary_unary(
             f"/{service}/{method}",
             request_serializer=_CLASSES[asks].SerializeToString,
             response_deserializer=_CLASSES[answers].FromString,
@@ -188,5 +192,5 @@ class Containerd:
 
 @asynccontextmanager
 async def open_containerd(socket: Path) -> AsyncIterator[Containerd]:
-    async with grpc.aio.insecure_channel(f"unix://{socket}") as channel:
+    async with grpc.aio.insecure_channel(f"unix://{socket}", options=_RECONNECT) as channel:
         yield Containerd(channel)

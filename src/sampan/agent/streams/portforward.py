@@ -5,11 +5,8 @@ thread of its own enters the Pod's namespace, makes the socket, and ends.
 """
 
 import asyncio
-import ctypes
-import os
 import socket
 import threading
-from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import closing, suppress
 from typing import Final
@@ -17,13 +14,13 @@ from typing import Final
 import grpc
 from msgspec import Struct, convert
 
+from sampan.agent import mountns
 from sampan.agent.streams.containerd import Containerd
 from sampan.agent.streams.containers import ready_sandbox, reason
 from sampan.agent.streams.process import CHUNK
 from sampan.agent.streams.stream import Params, Stream
 from sampan.api.errors import InternalError
 
-_CLONE_NEWNET: Final = 0x40000000
 _CONNECTED_WITHIN: Final = 10.0
 _LOOPBACKS: Final = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
 
@@ -54,7 +51,7 @@ async def _connect(pid: int, asked: PortForwardParams) -> socket.socket:
     loop = asyncio.get_running_loop()
     failure: OSError | None = None
     for family, address in _LOOPBACKS:
-        connection = await asyncio.wrap_future(_in_network_of(pid, lambda f=family: socket.socket(f)))  # type: ignore[misc]
+        connection = await asyncio.wrap_future(_socket_in(pid, family))
         connection.setblocking(False)
         try:
             async with asyncio.timeout(_CONNECTED_WITHIN):
@@ -87,17 +84,15 @@ async def _send_answers(connection: socket.socket, stream: Stream) -> None:
     await stream.send(b"")
 
 
-def _in_network_of(pid: int, make: Callable[[], socket.socket]) -> Future[socket.socket]:
-    """Call *make* in the network namespace of process *pid*, in a thread that then ends."""
+def _socket_in(pid: int, family: socket.AddressFamily) -> "Future[socket.socket]":
+    """Make a TCP socket in the network of process *pid*, in a thread that then ends."""
     made: Future[socket.socket] = Future()
 
     def work() -> None:
         try:
             with open(f"/proc/{pid}/ns/net", "rb") as namespace:  # noqa: PTH123 - a file descriptor, not a path
-                if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), _CLONE_NEWNET):
-                    code = ctypes.get_errno()
-                    raise OSError(code, os.strerror(code))
-            made.set_result(make())
+                mountns.enter_network(namespace.fileno())
+            made.set_result(socket.socket(family))
         except OSError as error:
             made.set_exception(error)
 

@@ -51,13 +51,12 @@ class Fifos:
             os.open(self.paths["stdin"], os.O_RDWR | os.O_NONBLOCK) if streams.stdin else None
         )
         self._unread = {
-            name: os.open(self.paths[name], os.O_RDONLY | os.O_NONBLOCK)
-            for name in streams.outputs
+            name: os.open(self.paths[name], os.O_RDONLY | os.O_NONBLOCK) for name in streams.outputs
         }
         self._transports: list[asyncio.BaseTransport] = []
 
     async def outputs(self) -> dict[str, asyncio.StreamReader]:
-        """Begin to read; not before the other side has opened them, or they seem to be at an end."""
+        """Begin to read; before the other side has opened them, they would seem to be at an end."""
         loop = asyncio.get_running_loop()
         readers = {}
         while self._unread:
@@ -171,10 +170,15 @@ async def _remove(containerd: Containerd, container: str, exec_id: str) -> None:
         await containerd.remove_process(container, exec_id)
 
 
+def _done(waiting: "asyncio.Future[None]") -> None:
+    if not waiting.done():
+        waiting.set_result(None)
+
+
 async def _writable(fd: int) -> None:
     loop = asyncio.get_running_loop()
     ready = loop.create_future()
-    loop.add_writer(fd, lambda: ready.done() or ready.set_result(None))
+    loop.add_writer(fd, _done, ready)
     try:
         await ready
     finally:
