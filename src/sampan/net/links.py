@@ -5,7 +5,7 @@ Every function is idempotent: to add what is there or to remove what is not is n
 
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Final, NamedTuple
 
@@ -25,13 +25,13 @@ from sampan.net.netlink import (
 OUR_ROUTES: Final = 83
 """The routing protocol number that marks our routes (`ip route show proto 83`)."""
 
-_NEWLINK, _DELLINK, _GETLINK = 16, 17, 18
-_NEWADDR, _DELADDR = 20, 21
+_NEWLINK, _DELLINK, _GETLINK, _SETLINK = 16, 17, 18, 19
+_NEWADDR, _DELADDR, _GETADDR = 20, 21, 22
 _NEWROUTE, _DELROUTE, _GETROUTE = 24, 25, 26
 _NEWNEIGH, _DELNEIGH, _GETNEIGH = 28, 29, 30
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER = 1, 3, 4, 10
-_IFLA_LINKINFO, _IFLA_NET_NS_FD = 18, 28
+_IFLA_PROTINFO, _IFLA_LINKINFO, _IFLA_NET_NS_FD, _BRPORT_MODE = 12, 18, 28, 4
 _INFO_KIND, _INFO_DATA, _VETH_PEER = 1, 2, 1
 _VXLAN_ID, _VXLAN_LINK, _VXLAN_LOCAL, _VXLAN_LEARNING, _VXLAN_PORT = 1, 2, 4, 7, 15
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
@@ -145,12 +145,43 @@ def mtu_of(netlink: Netlink, name: str) -> int:
     return int.from_bytes(found[_IFLA_MTU], "little")
 
 
+def vxlan_local(netlink: Netlink, name: str) -> IPv4Address | None:
+    """The address from which a VXLAN device sends; None if there is no such device."""
+    if not (number := index(name)):
+        return None
+    [(_, body)] = netlink.ask(_GETLINK, _LINK.pack(0, 0, number, 0, 0))
+    info = dict(attributes(dict(attributes(body[_LINK.size :])).get(_IFLA_LINKINFO, b"")))
+    data = dict(attributes(info.get(_INFO_DATA, b"")))
+    return IPv4Address(data[_VXLAN_LOCAL]) if _VXLAN_LOCAL in data else None
+
+
 def add_address(netlink: Netlink, name: str, address: IPv4Interface, *, scope: int = 0) -> None:
     netlink.change(_NEWADDR, _address(name, address, scope), NLM_CREATE | NLM_EXCL, tolerate=EXISTS)
 
 
+def set_addresses(netlink: Netlink, name: str, wanted: Collection[IPv4Interface]) -> None:
+    """Give a device these addresses and no others."""
+    held = {address for device, address in addresses(netlink) if device == name}
+    for address in wanted:
+        if address not in held:
+            add_address(netlink, name, address)
+    for address in held.difference(wanted):
+        remove_address(netlink, name, address)
+
+
 def remove_address(netlink: Netlink, name: str, address: IPv4Interface) -> None:
     netlink.change(_DELADDR, _address(name, address, 0), tolerate=ABSENT)
+
+
+def addresses(netlink: Netlink) -> Iterator[tuple[str, IPv4Interface]]:
+    """Every IPv4 address of this namespace, and its device."""
+    names = dict(socket.if_nameindex())
+    head = _ADDRESS.pack(socket.AF_INET, 0, 0, 0, 0)
+    for _, body in netlink.ask(_GETADDR, head, NLM_DUMP):
+        _, length, _, _, number = _ADDRESS.unpack_from(body)
+        found = dict(attributes(body[_ADDRESS.size :]))
+        if _IFA_LOCAL in found and number in names:
+            yield names[number], IPv4Interface((found[_IFA_LOCAL], length))
 
 
 def _address(name: str, address: IPv4Interface, scope: int) -> bytes:
@@ -261,3 +292,9 @@ def _neighbours(netlink: Netlink, device: str, family: int) -> Iterator[Neighbou
         found = dict(attributes(body[_NEIGHBOUR.size :]))
         if _NDA_DST in found and _NDA_LLADDR in found:
             yield Neighbour(IPv4Address(found[_NDA_DST]), found[_NDA_LLADDR].hex(":"))
+
+
+def set_hairpin(netlink: Netlink, name: str) -> None:
+    """Let a bridge send a packet back out of the port it came in by."""
+    port = nested(_IFLA_PROTINFO, attribute(_BRPORT_MODE, b"\1"))
+    netlink.change(_SETLINK, _LINK.pack(socket.AF_BRIDGE, 0, index(name), 0, 0) + port)

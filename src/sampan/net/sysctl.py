@@ -20,6 +20,14 @@ def forward_packets() -> None:
         write(_BRIDGED, "1")
 
 
+def send_no_redirects(device: str) -> None:
+    """Spare *device* ICMP redirects: we send packets back where they came from on purpose, and
+    redirects use up the budget of ICMP errors that tell a client that nobody serves it.
+    """
+    for name in ("all", device):
+        write(_IPV4 / "conf" / name / "send_redirects", "0")
+
+
 def write(switch: Path, value: str) -> None:
     """Set a switch unless it is set already: in a container /proc/sys may be read-only."""
     if switch.read_text().strip() != value:

@@ -1,0 +1,73 @@
+"""Forget UDP flows whose endpoint is gone, or that began before their Service was served.
+
+The kernel remembers where a flow goes for as long as its client goes on sending, so a UDP client
+would talk to a dead Pod for ever. TCP needs none of this: its client gets a reset and dials again.
+"""
+
+import errno
+import socket
+import struct
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from sampan.net.compile import Target
+from sampan.net.netlink import NLM_DUMP, Netlink, attributes, nested
+
+_NETFILTER: Final = 12
+_GET, _DELETE = 1 << 8 | 1, 1 << 8 | 2
+_ORIGINAL, _REPLY = 1, 2
+_IP, _PROTOCOL = 1, 2
+_SOURCE, _DESTINATION = 1, 2
+_NUMBER, _SOURCE_PORT, _DESTINATION_PORT = 1, 2, 3
+_HEAD: Final = struct.pack(">BBH", socket.AF_INET, 0, 0)
+
+
+class Flow(NamedTuple):
+    tuple: bytes
+    """The flow's own words for itself, by which it can be deleted."""
+    called: Target
+    """Where its first packet was sent."""
+    answered_by: Target
+
+
+def forget(gone: frozenset[Target], fresh: frozenset[tuple[str, int]]) -> int:
+    """Delete the UDP flows to *gone* endpoints and those to *fresh* frontends that go elsewhere.
+
+    Returns how many there were. Blocks: not for the event loop.
+    """
+    if not gone and not fresh:
+        return 0
+    count = 0
+    with Netlink(_NETFILTER) as netlink:
+        for flow in list(_flows(netlink)):
+            untranslated = flow.called == flow.answered_by
+            early = untranslated and _matches(flow.called, fresh)
+            if flow.answered_by in gone or early:
+                body = _HEAD + nested(_ORIGINAL, flow.tuple)
+                count += netlink.change(_DELETE, body, tolerate=(errno.ENOENT,))
+    return count
+
+
+def _matches(called: Target, fresh: frozenset[tuple[str, int]]) -> bool:
+    return (called.address, called.port) in fresh or ("", called.port) in fresh
+
+
+def _flows(netlink: Netlink) -> Iterator[Flow]:
+    for _, body in netlink.ask(_GET, _HEAD, NLM_DUMP):
+        found = dict(attributes(body[4:]))
+        original, reply = found.get(_ORIGINAL, b""), found.get(_REPLY, b"")
+        if _protocol(original) == socket.IPPROTO_UDP:
+            yield Flow(original, _end(original, far=True), _end(reply, far=False))
+
+
+def _protocol(flow: bytes) -> int:
+    inner = dict(attributes(dict(attributes(flow)).get(_PROTOCOL, b"")))
+    return inner.get(_NUMBER, b"\0")[0]
+
+
+def _end(flow: bytes, *, far: bool) -> Target:
+    parts = dict(attributes(flow))
+    addresses, ports = dict(attributes(parts[_IP])), dict(attributes(parts[_PROTOCOL]))
+    address = addresses[_DESTINATION if far else _SOURCE]
+    port = ports[_DESTINATION_PORT if far else _SOURCE_PORT]
+    return Target(socket.inet_ntoa(address), int.from_bytes(port[:2], "big"))

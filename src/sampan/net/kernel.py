@@ -1,0 +1,171 @@
+"""The port through which a node's network is set, and its Linux implementation.
+
+Everything is set whole: `Linux` compares what is with what must be and changes the difference, so
+that calling it twice, or after a crash in the middle, is harmless. All of it blocks; a node's
+network shell calls it in a thread.
+"""
+
+import socket
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from typing import Final, Protocol
+
+from sampan.net import conntrack, links, nft, overlay
+from sampan.net.links import SCOPE_HOST, Route
+from sampan.net.netlink import Netlink, attributes
+from sampan.net.overlay import OVERHEAD, Overlay, Peer
+from sampan.net.program import Change, Program
+from sampan.net.rules import BRIDGE, TABLE, VXLAN
+from sampan.net.sysctl import forward_packets, send_no_redirects
+
+_NETFILTER: Final = 12
+_GET_GENERATION: Final = 10 << 8 | 16
+_GENERATION_ID: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What a node's network stands on, before any Pod or Service."""
+
+    address: IPv4Address
+    pods: IPv4Network
+    services: IPv4Network
+    dns: IPv4Address
+
+
+class Kernel(Protocol):
+    def lay(self, ground: Ground, program: Program) -> int:
+        """Make the bridge, the tunnel, addresses and rules; return the MTU that Pods must use.
+
+        Rules that are there already stay: they serve until the first `load`.
+        """
+
+    def reach(self, peers: Iterable[Peer]) -> None:
+        """Route to these nodes' Pods and to no others'."""
+
+    def load(self, commands: str) -> None:
+        """Replace the whole rule table."""
+
+    def apply(self, change: Change) -> None:
+        """Change elements of the rule table, or nothing if one of them is not as expected."""
+
+    def touched(self) -> bool:
+        """Say whether anybody else changed any rules since our last `load` or `apply`."""
+
+    def cleanup(self, ground: Ground) -> None:
+        """Remove everything that the others made; Pods' own links go with the Pods."""
+
+
+class Linux:
+    """The network namespace of the thread that calls."""
+
+    def __init__(self) -> None:
+        self._generation = 0
+
+    def lay(self, ground: Ground, program: Program) -> int:
+        forward_packets()
+        gateway = ground.pods[1]
+        with Netlink() as netlink:
+            device = _device_of(netlink, ground.address)
+            mtu = links.mtu_of(netlink, device) - OVERHEAD
+            links.add_bridge(netlink, BRIDGE, mac=links.mac_of(gateway), mtu=mtu)
+            inside = IPv4Interface((gateway, ground.pods.prefixlen))
+            links.set_addresses(netlink, BRIDGE, [inside])
+            links.set_link(netlink, BRIDGE, up=True, mtu=mtu)
+            _add_tunnel(netlink, ground, device, mtu)
+            dns = IPv4Interface(ground.dns)
+            links.add_address(netlink, "lo", dns, scope=SCOPE_HOST)
+            links.set_link(netlink, "lo", up=True)
+            services = Route(ground.services, BRIDGE, source=ground.address)
+            links.set_route(netlink, services, ours=False)
+        for name in (device, BRIDGE):
+            send_no_redirects(name)
+        if f"table {TABLE}\n" not in nft.run("list tables ip"):
+            self.load(program.whole())
+        return mtu
+
+    def reach(self, peers: Iterable[Peer]) -> None:
+        with Netlink() as netlink:
+            wanted = overlay.plan(peers, lambda address: links.route_to(netlink, address))
+            _set_overlay(netlink, wanted)
+
+    def load(self, commands: str) -> None:
+        nft.run(commands)
+        self._generation = _generation()
+
+    def apply(self, change: Change) -> None:
+        if change:
+            ours = not self.touched()
+            nft.run(change.commands())
+            if ours:
+                self._generation = _generation()
+        conntrack.forget(change.gone, change.fresh)
+
+    def touched(self) -> bool:
+        return _generation() != self._generation
+
+    def cleanup(self, ground: Ground) -> None:
+        with Netlink() as netlink:
+            _set_overlay(netlink, Overlay())
+            for _, device in socket.if_nameindex():
+                if device in {BRIDGE, VXLAN}:
+                    links.remove_link(netlink, device)
+            links.remove_address(netlink, "lo", IPv4Interface(ground.dns))
+        nft.run(f"add table {TABLE}\ndelete table {TABLE}")
+
+
+def _device_of(netlink: Netlink, address: IPv4Address) -> str:
+    """The device that has the node's address."""
+    for device, held in links.addresses(netlink):
+        if held.ip == address:
+            return device
+    raise LookupError(f"no network device of this node has its address {address}")
+
+
+def _add_tunnel(netlink: Netlink, ground: Ground, device: str, mtu: int) -> None:
+    if links.vxlan_local(netlink, VXLAN) not in {None, ground.address}:
+        links.remove_link(netlink, VXLAN)
+    links.add_vxlan(
+        netlink,
+        VXLAN,
+        vni=overlay.VNI,
+        port=overlay.PORT,
+        local=ground.address,
+        device=device,
+        mtu=mtu,
+    )
+    links.set_addresses(netlink, VXLAN, [IPv4Interface(ground.pods.network_address)])
+    links.set_link(netlink, VXLAN, up=True, mtu=mtu)
+
+
+def _set_overlay(netlink: Netlink, wanted: Overlay) -> None:
+    """Add what is missing before removing what is stale: no peer is ever without a way."""
+    routes = set(links.our_routes(netlink))
+    neighbours, vteps = links.neighbours(netlink, VXLAN), links.forwarding(netlink, VXLAN)
+    for vtep in wanted.vteps - vteps:
+        links.set_forwarding(netlink, VXLAN, vtep)
+    for neighbour in wanted.neighbours - neighbours:
+        links.set_neighbour(netlink, VXLAN, neighbour)
+    for route in wanted.routes - routes:
+        links.set_route(netlink, route)
+    reached = {route.to for route in wanted.routes}
+    for route in routes - wanted.routes:
+        if route.to not in reached:
+            links.remove_route(netlink, route)
+    for neighbour in neighbours - wanted.neighbours:
+        links.remove_neighbour(netlink, VXLAN, neighbour)
+    for vtep in vteps - wanted.vteps:
+        links.remove_forwarding(netlink, VXLAN, vtep)
+
+
+def _generation() -> int:
+    """The number of changes that anybody has made to this namespace's rules."""
+    head = struct.pack(">BBH", socket.AF_UNSPEC, 0, 0)
+    with Netlink(_NETFILTER) as netlink:
+        for _, body in netlink.ask(_GET_GENERATION, head):
+            found = dict(attributes(body[4:]))
+            if _GENERATION_ID in found:
+                return int.from_bytes(found[_GENERATION_ID], "big")
+    return 0

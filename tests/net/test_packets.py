@@ -1,0 +1,174 @@
+"""Two nodes on one link, real packets: what a Service promises, seen from everywhere."""
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from tests.net.lab import DNS, Lab, LabPod, ask, call, caller, names, needs_root, service, slice_of
+
+pytestmark = needs_root
+VIP = "10.43.0.80"
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    lab = Lab()
+    try:
+        lab.build(2, "10.213.77.0/24")
+        yield lab
+    finally:
+        lab.close()
+
+
+@pytest.fixture(scope="module")
+def pods(lab: Lab) -> list[LabPod]:
+    """Two Pods on each node, answering with their names: a, b, c, d."""
+    made = [node.pod(number) for node in lab.nodes for number in (2, 3)]
+    for pod, name in zip(made, "abcd", strict=True):
+        lab.answer(pod, 8080, name)
+    return made
+
+
+def serve(lab: Lab, offered: dict[str, object], *slices: dict[str, object]) -> None:
+    for node in lab.nodes:
+        node.serve(offered, *slices)
+
+
+def test_pods_on_different_nodes_see_each_others_addresses(pods: list[LabPod]) -> None:
+    a, _, c, _ = pods
+    assert call(a, c.address, 8080) == ("c", a.address)
+    assert call(c, a.address, 8080) == ("a", c.address)
+
+
+def test_a_virtual_address_balances_over_all_endpoints(lab: Lab, pods: list[LabPod]) -> None:
+    serve(lab, service("web", VIP), slice_of(*pods))
+    for client in (pods[0], pods[2], *lab.nodes):
+        answers = [call(client, VIP, 80) for _ in range(60)]
+        assert names(answers) == set("abcd")
+
+
+def test_a_pod_keeps_its_address_on_the_way_through_a_service(lab: Lab, pods: list[LabPod]) -> None:
+    a, b, c, _ = pods
+    for target in (b, c):
+        serve(lab, service("web", VIP), slice_of(target))
+        assert call(a, VIP, 80)[1] == a.address
+
+
+def test_a_pod_reaches_itself_through_its_service(lab: Lab, pods: list[LabPod]) -> None:
+    serve(lab, service("web", VIP), slice_of(pods[0]))
+    assert names([call(pods[0], VIP, 80) for _ in range(5)]) == {"a"}
+
+
+def test_a_service_without_endpoints_refuses_at_once(lab: Lab, pods: list[LabPod]) -> None:
+    serve(lab, service("web", VIP), slice_of())
+    for client in (pods[0], lab.nodes[0]):
+        with pytest.raises(ConnectionRefusedError):
+            call(client, VIP, 80)
+        with caller(client, socket.SOCK_DGRAM) as sending:
+            sending.connect((VIP, 80))
+            with pytest.raises((ConnectionRefusedError, PermissionError)):
+                sending.send(b"x")
+                sending.recv(10)
+
+
+def test_an_unknown_service_address_is_refused_too(lab: Lab, pods: list[LabPod]) -> None:
+    for client in (pods[0], lab.nodes[0]):
+        with pytest.raises(ConnectionRefusedError):
+            call(client, "10.43.99.99", 443)
+
+
+def test_a_node_port_answers_outside_on_every_node(lab: Lab, pods: list[LabPod]) -> None:
+    port = {"port": 80, "protocol": "TCP", "nodePort": 30080}
+    serve(lab, service("web", VIP, type="NodePort", ports=[port]), slice_of(*pods))
+    for node in lab.nodes:
+        answers = [call(None, node.address, 30080) for _ in range(60)]
+        assert names(answers) == set("abcd")
+
+
+def test_a_load_balancer_answers_on_every_node_address(lab: Lab, pods: list[LabPod]) -> None:
+    ingress = [{"ip": str(node.address)} for node in lab.nodes]
+    serve(lab, service("web", VIP, type="LoadBalancer", ingress=ingress), slice_of(*pods))
+    for node in lab.nodes:
+        for client in (None, pods[0], *lab.nodes):
+            assert names([call(client, node.address, 80) for _ in range(60)]) == set("abcd")
+
+
+def test_local_traffic_policy_keeps_the_callers_address_and_stays_on_the_node(
+    lab: Lab, pods: list[LabPod]
+) -> None:
+    port = {"port": 80, "protocol": "TCP", "nodePort": 30080}
+    policy = {"type": "NodePort", "ports": [port], "externalTrafficPolicy": "Local"}
+    serve(lab, service("web", VIP, **policy), slice_of(*pods))
+    outside = "10.213.77.1"
+    answers = {call(None, lab.nodes[1].address, 30080) for _ in range(40)}
+    assert answers == {("c", outside), ("d", outside)}
+    serve(lab, service("web", VIP, **policy), slice_of(pods[0]))
+    with pytest.raises(TimeoutError):
+        call(None, lab.nodes[1].address, 30080)
+    assert call(pods[2], lab.nodes[1].address, 30080)[0] == "a"
+
+
+def test_session_affinity_brings_a_client_to_one_endpoint_from_every_node(
+    lab: Lab, pods: list[LabPod]
+) -> None:
+    port = {"port": 80, "protocol": "TCP", "nodePort": 30080}
+    sticky = service("web", VIP, type="NodePort", ports=[port], sessionAffinity="ClientIP")
+    serve(lab, sticky, slice_of(*pods))
+    answers = [call(None, n.address, 30080) for n in lab.nodes for _ in range(15)]
+    assert len(names(answers)) == 1
+    assert len({call(pod, VIP, 80)[0] for pod in pods for _ in range(5)}) > 1
+
+
+def test_udp_moves_to_another_endpoint_when_its_own_is_gone(lab: Lab, pods: list[LabPod]) -> None:
+    dns = [{"port": 53, "protocol": "UDP"}]
+    first, second = (slice_of(pods[i], protocol="UDP") for i in (1, 2))
+    serve(lab, service("udp", "10.43.0.53", ports=dns), first)
+    with caller(pods[0], socket.SOCK_DGRAM) as flow:
+        flow.connect(("10.43.0.53", 53))
+        flow.send(b"x")
+        assert flow.recv(100).decode().split()[0] == "b"
+        serve(lab, service("udp", "10.43.0.53", ports=dns), second)
+        flow.send(b"x")
+        assert flow.recv(100).decode().split()[0] == "c"
+
+
+def test_udp_to_a_node_port_is_served_although_the_client_began_too_early(
+    lab: Lab, pods: list[LabPod]
+) -> None:
+    port = [{"port": 53, "protocol": "UDP", "nodePort": 30053}]
+    with caller(None, socket.SOCK_DGRAM) as flow:
+        flow.sendto(b"x", (str(lab.nodes[0].address), 30053))
+        serve(lab, service("early", "10.43.0.54", ports=port), slice_of(pods[3], protocol="UDP"))
+        flow.sendto(b"x", (str(lab.nodes[0].address), 30053))
+        assert flow.recv(100).decode().split()[0] == "d"
+
+
+def test_more_endpoints_than_one_page_of_slots_all_get_calls(lab: Lab, pods: list[LabPod]) -> None:
+    a = pods[0].endpoint
+    many = [slice_of(a, port=8080)]
+    for number in range(9000, 9080):
+        lab.answer(pods[1], number, str(number))
+        many.append(slice_of(pods[1], port=number))
+    lab.nodes[0].serve(service("many", "10.43.0.90"), *many)
+    answers = {call(pods[0], "10.43.0.90", 80)[0] for _ in range(600)}
+    assert len(answers) > 70
+
+
+def test_pods_reach_addresses_outside_the_cluster_as_their_node(
+    lab: Lab, pods: list[LabPod]
+) -> None:
+    lab.answer(lab.nodes[1], 7070, "node")
+    assert call(pods[0], lab.nodes[1].address, 7070) == ("node", str(lab.nodes[0].address))
+
+
+def test_the_dns_address_is_local_to_each_node(lab: Lab, pods: list[LabPod]) -> None:
+    for number, node in enumerate(lab.nodes):
+        lab.answer(node, 53, node.name)
+        assert call(node, DNS, 53)[0] == node.name
+        assert ask(pods[2 * number], DNS, 53) == node.name
+
+
+def test_large_packets_cross_nodes(pods: list[LabPod]) -> None:
+    assert ask(pods[0], pods[2].address, 8080, size=1400) == "c"
+    assert ask(pods[0], pods[2].address, 8080, size=5000) == "c"
