@@ -14,6 +14,7 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.events import AliasEvent
 
 from sampan.api.errors import BadRequest, NotAcceptable, UnsupportedMediaType
+from sampan.apiserver.http import protobuf
 
 JSON: Final = "application/json"
 YAML_TYPE: Final = "application/yaml"
@@ -23,6 +24,8 @@ _KNOWN_FORMS: Final = frozenset({
     "", "Table", "PartialObjectMetadata", "PartialObjectMetadataList", "APIGroupDiscoveryList",
 })  # fmt: skip
 _MEANT_VERSIONS: Final = frozenset({"", "v1", "v1beta1", "v2"})
+_YAML_RANGES: Final = frozenset({YAML_TYPE, "application/x-yaml", "text/yaml"})
+DEEPEST: Final = 200
 
 
 class Accepted(Struct, frozen=True):
@@ -30,6 +33,7 @@ class Accepted(Struct, frozen=True):
 
     form: str = ""
     version: str = ""
+    media: str = JSON
 
     @property
     def is_table(self) -> bool:
@@ -48,10 +52,15 @@ def accepted(header: str) -> Accepted:
     for media, _, parameters in ranges:
         form = parameters.get("as", "")
         version = parameters.get("v", "")
-        if media in _JSON_RANGES and form in _KNOWN_FORMS and version in _MEANT_VERSIONS:
+        if form not in _KNOWN_FORMS or version not in _MEANT_VERSIONS:
+            continue
+        if media in _JSON_RANGES:
             return Accepted(form, version)
+        if media in _YAML_RANGES and not form:
+            return Accepted(media=YAML_TYPE)
     raise NotAcceptable(
-        f"only the following media types are accepted: {JSON} (the request accepts {header!r})"
+        f"only the following media types are accepted: {JSON}, {YAML_TYPE} "
+        f"(the request accepts {header!r})"
     )
 
 
@@ -76,17 +85,37 @@ def decode(data: bytes, content_type: str) -> Any:
         return from_json(data)
     if media == YAML_TYPE or media.endswith("+yaml"):
         return from_yaml(data)
+    if media == PROTOBUF:
+        return protobuf.decode(data)
     raise UnsupportedMediaType(
         f"the body of the request was in an unknown format - accepted media types include: "
-        f"{JSON}, {YAML_TYPE} (got {media!r})"
+        f"{JSON}, {YAML_TYPE}, {PROTOBUF} (got {media!r})"
     )
 
 
 def from_json(data: bytes) -> Any:
     try:
-        return orjson.loads(data)
+        value = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         raise BadRequest(f"the body of the request is not valid JSON: {error}") from error
+    if data.count(b"{") + data.count(b"[") > DEEPEST:
+        _check_depth(value)
+    return value
+
+
+def _check_depth(value: Any) -> None:
+    """Raise BadRequest for what nests deeper than any object does, and than can be written out."""
+    level: list[Any] = [[value]]
+    for _ in range(DEEPEST):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return
+    raise BadRequest(f"the body of the request is nested deeper than {DEEPEST} levels")
 
 
 class _Constructor(SafeConstructor):
@@ -98,19 +127,23 @@ _Constructor.add_constructor("tag:yaml.org,2002:timestamp", SafeConstructor.cons
 
 def from_yaml(data: bytes) -> Any:
     """Read one YAML document, or JSON. Aliases are refused: a short text could mean gigabytes."""
-    try:
-        return orjson.loads(data)
-    except orjson.JSONDecodeError:
-        pass
+    if data.lstrip()[:1] in {b"{", b"["}:
+        try:
+            orjson.loads(data)
+        except orjson.JSONDecodeError:
+            pass
+        else:
+            return from_json(data)
     try:
         text = data.decode()
         if any(isinstance(event, AliasEvent) for event in YAML(typ="safe", pure=True).parse(text)):
             raise BadRequest("the body of the request uses YAML aliases: write the values out")
         loader = YAML(typ="safe", pure=True)
         loader.Constructor = _Constructor
-        return loader.load(text)
-    except (YAMLError, ValueError, RecursionError) as error:
+        plain = orjson.dumps(loader.load(text), option=orjson.OPT_NON_STR_KEYS)
+    except (YAMLError, ValueError, TypeError, RecursionError) as error:
         raise BadRequest(f"the body of the request is not valid YAML: {error}") from error
+    return from_json(plain)
 
 
 def as_object(body: Any) -> dict[str, Any]:

@@ -95,7 +95,7 @@ def verb(method: str, target: Target, *, watching: bool) -> str:
     """The Kubernetes verb of a request, such as `list` or `deletecollection`."""
     plain = _BY_METHOD.get(method, method.lower())
     if target.name:
-        return plain
+        return "watch" if plain == "get" and watching and not target.subresource else plain
     if plain == "get":
         return "watch" if watching else "list"
     return "deletecollection" if plain == "delete" else plain

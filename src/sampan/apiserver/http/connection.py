@@ -1,0 +1,64 @@
+"""One client's connection: bounds on what it may send before it is heard, errors as Statuses."""
+
+import logging
+from typing import Any, Final
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+
+from sampan.api.errors import ApiError, BadRequest, InternalError
+from sampan.apiserver.http import answers
+
+_FIRST_REQUEST_WITHIN: Final = 15.0
+_IDLE_LIMIT: Final = 120.0  # longer than clients keep idle connections, so that they close them
+_LONGEST_LINE: Final = 64 << 10
+_LONGEST_HEADER: Final = 32 << 10
+
+_SILENT = logging.Logger("sampan.access", logging.CRITICAL)
+log = logging.getLogger(__name__)
+
+
+class Connection(RequestHandler):
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        if self._keepalive_handle is not None:
+            self._keepalive_handle.cancel()
+        loop = self._loop
+        self._next_keepalive_close_time = loop.time() + _FIRST_REQUEST_WITHIN
+        self._keepalive_handle = loop.call_at(
+            self._next_keepalive_close_time, self._process_keepalive
+        )
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,  # noqa: ARG002
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what is not even HTTP, or what broke below the handler."""
+        error: ApiError
+        if status == 400:  # noqa: PLR2004
+            error = BadRequest(f"this is not a valid HTTP request: {message or exc}")
+        else:
+            log.error("a request failed", exc_info=exc)
+            error = InternalError("Internal error occurred: see the server's log")
+        response = answers.refuse(error)
+        response.force_close()
+        return response
+
+
+class Connections(web.Server):
+    """Makes and knows the connections of all listening sockets."""
+
+    def __call__(self) -> RequestHandler:
+        return Connection(
+            self,
+            loop=self._loop,
+            access_log=_SILENT,
+            keepalive_timeout=_IDLE_LIMIT,
+            lingering_time=2.0,
+            max_line_size=_LONGEST_LINE,
+            max_field_size=_LONGEST_HEADER,
+            auto_decompress=False,
+        )

@@ -1,0 +1,54 @@
+"""Sampan's own endpoints for nodes: the tunnel, its streams, and archives of images."""
+
+from typing import Final
+
+from aiohttp import web
+
+from sampan.api.errors import BadRequest, Forbidden, MethodNotAllowed, NotFound
+from sampan.apiserver.authz import NODE_PREFIX, NODES
+from sampan.apiserver.http import sockets
+from sampan.apiserver.http.exchange import Exchange
+from sampan.apiserver.tunnel import Tunnels
+
+_CONTROL_HEARTBEAT: Final = 5.0
+_STREAM_HEARTBEAT: Final = 30.0
+
+
+class Nodes:
+    def __init__(self, tunnels: Tunnels) -> None:
+        self._tunnels = tunnels
+
+    async def serve(self, exchange: Exchange) -> web.StreamResponse:
+        match exchange.request.method, exchange.parts[2:]:
+            case "GET", ["tunnel"]:
+                return await self._tunnel(exchange)
+            case "GET", ["streams", stream_id]:
+                return await self._stream(exchange, stream_id)
+            case _, ["tunnel"] | ["streams", _]:
+                raise MethodNotAllowed("the server does not allow this method on this path")
+        raise NotFound("the server could not find the requested resource")
+
+    async def _tunnel(self, exchange: Exchange) -> web.StreamResponse:
+        node = _node(exchange)
+        socket = await sockets.accept(exchange, heartbeat=_CONTROL_HEARTBEAT)
+        await self._tunnels.control(node, socket)
+        await socket.close()
+        return socket.response
+
+    async def _stream(self, exchange: Exchange, stream_id: str) -> web.StreamResponse:
+        node = _node(exchange)
+        if not self._tunnels.expects(node, stream_id):
+            raise NotFound("nobody asked for this stream, or no longer waits for it")
+        socket = await sockets.accept(exchange, heartbeat=_STREAM_HEARTBEAT)
+        await self._tunnels.dialled(node, stream_id, socket)
+        return socket.response
+
+
+def _node(exchange: Exchange) -> str:
+    """Return the name of the node that asks, with a WebSocket; raise if it is none."""
+    user = exchange.user
+    if NODES not in user.groups or not user.name.startswith(NODE_PREFIX):
+        raise Forbidden("forbidden: only a node with its certificate may open a tunnel")
+    if not sockets.wanted(exchange, ()):
+        raise BadRequest("the tunnel is a WebSocket: send an upgrade request")
+    return user.name.removeprefix(NODE_PREFIX)

@@ -1,0 +1,56 @@
+"""Resources that are not stored objects: reviews, tokens, and streams to and from Pods."""
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from aiohttp import web
+
+from sampan.apiserver import reviews
+from sampan.apiserver.http import answers, queries
+from sampan.apiserver.http.exchange import Exchange
+from sampan.apiserver.http.paths import Target
+from sampan.apiserver.http.policies import Policies
+from sampan.apiserver.http.portforward import PortForward
+from sampan.apiserver.http.streams import Streams
+from sampan.apiserver.reviews import Reviewer
+from sampan.apiserver.tokens import Tokens
+
+Serve = Callable[[Exchange, Target], Awaitable[web.StreamResponse]]
+
+_CREATED: Final = 201
+
+
+class Special:
+    def __init__(
+        self, policies: Policies, tokens: Tokens, streams: Streams, portforward: PortForward
+    ) -> None:
+        self._policies = policies
+        self._tokens = tokens
+        self._by_subresource: dict[tuple[str, str], Serve] = {
+            ("serviceaccounts", "token"): self._token,
+            ("pods", "log"): streams.log,
+            ("pods", "exec"): streams.channels,
+            ("pods", "attach"): streams.channels,
+            ("pods", "portforward"): portforward.serve,
+        }
+
+    def find(self, target: Target) -> Serve | None:
+        """Return what serves *target*, None if it is an object like any other."""
+        if target.kind.kind in reviews.KINDS:
+            return self._review
+        if target.kind.group:
+            return None
+        return self._by_subresource.get((target.kind.plural, target.subresource))
+
+    async def _review(self, exchange: Exchange, target: Target) -> web.StreamResponse:
+        reviewer = Reviewer(self._policies.current(), self._tokens)
+        obj = await exchange.object()
+        answer = await reviewer.review(exchange.user, target.kind.kind, target.namespace, obj)
+        answer |= {"kind": target.kind.kind, "apiVersion": target.kind.api_version}
+        return await answers.send_object(exchange, answer, status=_CREATED)
+
+    async def _token(self, exchange: Exchange, target: Target) -> web.StreamResponse:
+        queries.call(exchange.query, exchange.user, exchange.agent)
+        request = await exchange.object()
+        granted = await self._tokens.grant(target.namespace, target.name, request)
+        return await answers.send_object(exchange, granted, status=_CREATED)
