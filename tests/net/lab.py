@@ -122,10 +122,11 @@ class Lab:
         for node in self.nodes:
             node.reach(*(other for other in self.nodes if other is not node))
 
-    def answer(self, where: LabPod | LabNode, port: int, name: str) -> None:
+    def answer(self, where: LabPod | LabNode, port: int, name: str, address: object = "") -> None:
         """Answer each TCP connection and each UDP packet with *name* and the caller's address."""
-        tcp = namespaces.run_in(where.namespace, lambda: socket.create_server(("", port)))
-        udp = namespaces.run_in(where.namespace, lambda: _udp_socket(port))
+        at = str(address), port
+        tcp = namespaces.run_in(where.namespace, lambda: socket.create_server(at))
+        udp = namespaces.run_in(where.namespace, lambda: _udp_socket(at))
         for listening, work in ((tcp, _serve_tcp), (udp, _serve_udp)):
             thread = threading.Thread(target=work, args=(listening, name), daemon=True)
             thread.start()
@@ -141,9 +142,9 @@ def _shut(listening: socket.socket) -> None:
         return
 
 
-def _udp_socket(port: int) -> socket.socket:
+def _udp_socket(at: tuple[str, int]) -> socket.socket:
     made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    made.bind(("", port))
+    made.bind(at)
     return made
 
 
@@ -172,7 +173,10 @@ def _serve_udp(listening: socket.socket, name: str) -> None:
 @contextmanager
 def caller(where: LabPod | LabNode | None, kind: int) -> Iterator[socket.socket]:
     """A socket in a Pod, on a node, or outside."""
-    make = lambda: socket.socket(socket.AF_INET, kind)  # noqa: E731
+
+    def make() -> socket.socket:
+        return socket.socket(socket.AF_INET, kind)
+
     made = namespaces.run_in(where.namespace, make) if where else make()
     with made:
         made.settimeout(2)
@@ -188,8 +192,10 @@ def call(where: LabPod | LabNode | None, address: object, port: int) -> tuple[st
 
 
 def ask(where: LabPod | LabNode | None, address: object, port: int, size: int = 1) -> str:
+    """Ask by UDP; return who answered."""
     with caller(where, socket.SOCK_DGRAM) as sending:
-        sending.sendto(b"x" * size, (str(address), port))
+        sending.connect((str(address), port))
+        sending.send(b"x" * size)
         return sending.recv(100).decode().split()[0]
 
 

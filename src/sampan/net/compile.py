@@ -5,14 +5,17 @@ answer, and which endpoints stand behind each. `rules` turns Parts into map elem
 to one Service costs the work for one, whatever the number of the others.
 """
 
+import socket
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from ipaddress import IPv4Network
 from typing import Final, NamedTuple
 
 from sampan.api.objects import Endpoint, EndpointSlice, Pod, Service, ServicePort
 
+ANY: Final = "0.0.0.0"
 PROTOCOLS: Final = frozenset({"TCP", "UDP", "SCTP"})
 
 
@@ -113,14 +116,14 @@ def _cluster_ips(service: Service, node: NodeFacts) -> list[str]:
     """The Service's own addresses, but never the one that the node's DNS server listens on."""
     spec = service.spec
     addresses = dict.fromkeys([spec.cluster_ip, *spec.cluster_ips])
-    return [a for a in addresses if _is_ipv4(a) and a != node.dns_ip]
+    return [a for a in addresses if is_ipv4(a) and a != node.dns_ip]
 
 
 def _external(service: Service, port: ServicePort) -> Iterator[Frontend]:
     ingress = service.status.load_balancer.get("ingress") or []
     balanced = [i.get("ip", "") for i in ingress if i.get("ipMode", "VIP") == "VIP"]
     for address in dict.fromkeys([*service.spec.external_ips, *balanced]):
-        if _is_ipv4(address):
+        if is_ipv4(address):
             yield Frontend(address, port.protocol, port.port)
     if port.node_port:
         yield Frontend("", port.protocol, port.node_port)
@@ -151,12 +154,12 @@ def _endpoints(
     for part in slices:
         for offered in part.ports:
             if (offered.name, offered.protocol) == (port.name, port.protocol) and offered.port:
-                yield from ((e, offered.port) for e in part.endpoints if e.addresses)
+                yield from ((e, offered.port) for e in part.endpoints if is_ipv4(*e.addresses[:1]))
 
 
 def compile_host_ports(pod: Pod) -> Part:
     """Say which ports of its node lead to a Pod of this node."""
-    if pod.spec.host_network or not pod.status.pod_ip or pod.finished:
+    if pod.spec.host_network or not is_ipv4(pod.status.pod_ip) or pod.finished:
         return ()
     return tuple(
         Group(
@@ -166,13 +169,20 @@ def compile_host_ports(pod: Pod) -> Part:
         )
         for container in pod.spec.containers
         for port in container.ports
-        if port.host_port and port.protocol in PROTOCOLS and ":" not in port.host_ip
+        if port.host_port and port.protocol in PROTOCOLS
+        if is_ipv4(port.host_ip or ANY)
     )
 
 
 def _any(host_ip: str) -> str:
-    return "" if host_ip == "0.0.0.0" else host_ip
+    return "" if host_ip == ANY else host_ip
 
 
-def _is_ipv4(address: str) -> bool:
-    return bool(address) and address != "None" and ":" not in address
+@lru_cache(maxsize=1 << 16)
+def is_ipv4(address: str = "") -> bool:
+    """Whatever passes is safe to write into a command; users may write anything into objects."""
+    try:
+        socket.inet_pton(socket.AF_INET, address)
+    except (OSError, UnicodeEncodeError, ValueError):
+        return False
+    return True

@@ -57,8 +57,9 @@ class Program:
         self._gone: set[Target] = set()
         self._fresh: set[tuple[str, int]] = set()
 
-    def keys(self) -> set[str]:
-        return set(self._parts)
+    def __len__(self) -> int:
+        """How many elements there are."""
+        return len(self._claims)
 
     def put(self, key: str, part: Part) -> None:
         """File *part* under *key* in place of what is there; an empty one removes it."""
