@@ -206,7 +206,7 @@ def node_allows(user: User, asked: Attributes) -> bool:
     A node may not read all Secrets of a namespace at once, only those that it can name.
     """
     if asked.path:
-        return asked.path.startswith("/sampan/v1/")
+        return asked.verb == "get" and asked.path.startswith("/sampan/v1/")
     if asked.verb in _READ:
         return _node_reads(asked)
     target = (asked.group, asked.resource, asked.subresource)

@@ -14,7 +14,7 @@ _IDLE_LIMIT: Final = 120.0  # longer than clients keep idle connections, so that
 _LONGEST_LINE: Final = 64 << 10
 _LONGEST_HEADER: Final = 32 << 10
 
-_SILENT = logging.Logger("sampan.access", logging.CRITICAL)
+_SILENT = logging.Logger("sampan.access", logging.CRITICAL)  # noqa: LOG001 - outside the tree, so that nothing enables it
 log = logging.getLogger(__name__)
 
 

@@ -8,6 +8,7 @@ from sampan.api.errors import BadRequest, Forbidden, MethodNotAllowed, NotFound
 from sampan.apiserver.authz import NODE_PREFIX, NODES
 from sampan.apiserver.http import sockets
 from sampan.apiserver.http.exchange import Exchange
+from sampan.apiserver.http.images import Images
 from sampan.apiserver.tunnel import Tunnels
 
 _CONTROL_HEARTBEAT: Final = 5.0
@@ -15,8 +16,9 @@ _STREAM_HEARTBEAT: Final = 30.0
 
 
 class Nodes:
-    def __init__(self, tunnels: Tunnels) -> None:
+    def __init__(self, tunnels: Tunnels, images: Images) -> None:
         self._tunnels = tunnels
+        self._images = images
 
     async def serve(self, exchange: Exchange) -> web.StreamResponse:
         match exchange.request.method, exchange.parts[2:]:
@@ -24,6 +26,8 @@ class Nodes:
                 return await self._tunnel(exchange)
             case "GET", ["streams", stream_id]:
                 return await self._stream(exchange, stream_id)
+            case _, ["images", *archive_id] if len(archive_id) < 2:  # noqa: PLR2004
+                return await self._images.serve(exchange, *archive_id)
             case _, ["tunnel"] | ["streams", _]:
                 raise MethodNotAllowed("the server does not allow this method on this path")
         raise NotFound("the server could not find the requested resource")

@@ -12,6 +12,7 @@ from msgspec import Struct
 from sampan.apiserver.http.authn import Authenticator
 from sampan.apiserver.http.connection import Connections
 from sampan.apiserver.http.handler import Handler
+from sampan.apiserver.http.images import Images
 from sampan.apiserver.http.info import Info
 from sampan.apiserver.http.joining import ClusterFacts, Joining
 from sampan.apiserver.http.metrics import Metrics
@@ -22,6 +23,7 @@ from sampan.apiserver.http.resources import Resources
 from sampan.apiserver.http.special import Special
 from sampan.apiserver.http.streams import Streams
 from sampan.apiserver.http.watches import Watches
+from sampan.apiserver.images import Archives
 from sampan.apiserver.interface import Registry
 from sampan.apiserver.pki import Pki
 from sampan.apiserver.tokens import Tokens
@@ -66,13 +68,14 @@ class ApiServer:
         settings = self._settings
         tokens = Tokens(self._pki.service_account_key, settings.issuer, registry)
         streams = Streams(registry, self._tunnels)
+        images = Images(Archives(settings.data_dir / "images"), self._tunnels)
         facts = ClusterFacts(settings.cluster_cidr, settings.service_cidr, settings.dns_ip)
         return Handler(
             authenticator=Authenticator(tokens, self._policies.current),
             policies=self._policies,
             resources=Resources(registry, self._watches),
             special=Special(self._policies, tokens, streams, PortForward(streams, self._tunnels)),
-            nodes=Nodes(self._tunnels),
+            nodes=Nodes(self._tunnels, images),
             joining=Joining(self._pki, facts),
             info=Info(
                 settings.advertise or f"127.0.0.1:{settings.port}",
@@ -89,6 +92,10 @@ class ApiServer:
             "sampan_open_watches": len(self._watches),
             "sampan_connected_nodes": len(self._tunnels.nodes()),
         }
+
+    def connected_nodes(self) -> list[str]:
+        """The nodes whose agents keep a tunnel to this server."""
+        return self._tunnels.nodes()
 
     async def run(self) -> None:
         """Serve until cancelled; raise CannotListen if an address is not to be had."""
