@@ -1,0 +1,132 @@
+"""The shell around subresources that read or write more than their own object."""
+
+from collections.abc import Callable
+from typing import Any
+
+from sampan.api import kinds
+from sampan.api.errors import BadRequest, NotFound
+from sampan.api.objects import Object
+from sampan.apiserver import schemas
+from sampan.apiserver.decoding import copied, decoded
+from sampan.apiserver.entries import Answer
+from sampan.apiserver.interface import Call, DeleteOptions, Entry, Place, Written
+from sampan.apiserver.metadata import check_preconditions
+from sampan.apiserver.patches import json_patch, merge, strategic
+from sampan.apiserver.problems import not_found
+from sampan.apiserver.reading import Reader
+from sampan.apiserver.subresources import (
+    BUDGETS,
+    SCALE,
+    bound,
+    budget_for,
+    disrupted,
+    scale_of,
+    scaled,
+)
+from sampan.apiserver.writing import Clock, Writer
+from sampan.client.interface import PatchType
+
+
+class Actions:
+    def __init__(self, reader: Reader, writer: Writer, clock: Clock) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._clock = clock
+
+    async def post(self, place: Place, obj: Object, call: Call) -> Entry:
+        """Carry out a posted Binding or Eviction; the answer is a Status of success."""
+        if place.kind.kind == "Binding":
+            name = (obj.get("metadata") or {}).get("name") or ""
+            place = Place(kinds.PODS, place.namespace, name, "binding")
+        match place.kind.resource, place.subresource:
+            case "pods", "binding":
+                return await self._bind(place, obj, call)
+            case "pods", "eviction":
+                return await self._evict(place, obj, call)
+        raise NotFound(f"nothing can be posted to {place.kind.resource}/{place.subresource}")
+
+    async def _bind(self, place: Place, obj: Object, call: Call) -> Entry:
+        binding = copied(obj)
+        now = self._clock()
+        written = await self._writer.alter(
+            kinds.PODS,
+            place.namespace,
+            place.name,
+            lambda pod: bound(pod, binding, now),
+            call,
+            "binding",
+        )
+        return _success(written.entry.revision)
+
+    async def _evict(self, place: Place, obj: Object, call: Call) -> Entry:
+        found = await self._reader.find(kinds.PODS, place.namespace, place.name)
+        if found is None:
+            raise not_found(kinds.PODS, place.name)
+        options = _delete_options(copied(obj).get("deleteOptions") or {})
+        budgets = await self._reader.all(BUDGETS, place.namespace)
+        if budget := budget_for(found.object, budgets):
+            now = self._clock()
+            await self._writer.alter(
+                BUDGETS,
+                place.namespace,
+                budget["metadata"]["name"],
+                lambda old: disrupted(old, place.name, now),
+                call,
+                "status",
+            )
+        await self._writer.delete(kinds.PODS, place.namespace, place.name, options, call)
+        return _success(found.revision)
+
+    async def scale(self, place: Place, make: Callable[[Object], Object], call: Call) -> Written:
+        """Give the object at *place* the replicas of the Scale that *make* makes of its own."""
+
+        def altered(old: Object) -> Object:
+            scale = make(scale_of(old))
+            given = scale.get("metadata") or {}
+            check_preconditions(place.kind, old, given.get("uid"), given.get("resourceVersion"))
+            return scaled(place.kind, old, scale)
+
+        written = await self._writer.alter(
+            place.kind, place.namespace, place.name, altered, call, "scale"
+        )
+        return Written(Answer(written.entry.revision, scale_of(written.entry.object)))
+
+    async def patch_scale(self, place: Place, patch: Any, how: PatchType, call: Call) -> Written:
+        def make(scale: Object) -> Object:
+            match how:
+                case PatchType.JSON:
+                    new = json_patch.apply(scale, patch)
+                case PatchType.STRATEGIC:
+                    schema = schemas.types()[schemas.type_name(SCALE) or ""]
+                    new = strategic.apply(scale, patch, schema)
+                case _:
+                    new = merge.apply(scale, patch)
+            return decoded(SCALE, new, call)[0]
+
+        return await self.scale(place, make, call)
+
+
+def _delete_options(raw: Object) -> DeleteOptions:
+    conditions = raw.get("preconditions") or {}
+    policy = raw.get("propagationPolicy")
+    if policy not in (None, "Background", "Foreground", "Orphan"):
+        raise BadRequest(f"propagationPolicy {policy!r} is not Background, Foreground or Orphan")
+    return DeleteOptions(
+        uid=conditions.get("uid"),
+        revision=conditions.get("resourceVersion"),
+        grace_seconds=raw.get("gracePeriodSeconds"),
+        propagation=policy,
+    )
+
+
+def _success(revision: int) -> Entry:
+    return Answer(
+        revision,
+        {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {"resourceVersion": str(revision)},
+            "status": "Success",
+            "code": 201,
+        },
+    )

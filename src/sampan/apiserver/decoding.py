@@ -1,0 +1,62 @@
+"""From what a client sent to an object of ours: a copy that fits the schema of its kind."""
+
+from typing import Any
+
+import orjson
+
+from sampan.api.errors import BadRequest
+from sampan.api.kinds import Kind
+from sampan.api.objects import Object
+from sampan.apiserver import schemas
+from sampan.apiserver.interface import Call
+from sampan.apiserver.problems import undecodable
+
+
+def decoded(kind: Kind, obj: Any, call: Call) -> tuple[Object, bool]:
+    """Return an own copy of *obj*, and whether all required fields are there.
+
+    Fields of wrong types are refused; unknown ones are refused, warned of or ignored, as *call*
+    asks, and are not in the copy.
+    """
+    copy = copied(obj)
+    if not isinstance(copy, dict):
+        raise undecodable(kind, "it is not an object")
+    _check_kind(kind, copy)
+    if not isinstance(copy.setdefault("metadata", {}), dict):
+        raise undecodable(kind, "metadata is not an object")
+    findings = schemas.check(kind, copy)
+    if findings.mistyped:
+        raise undecodable(kind, "; ".join(findings.mistyped))
+    if findings.unknown:
+        _unknown(kind, copy, findings, call)
+    return copy, not findings.invalid
+
+
+def copied(obj: Any) -> Any:
+    """A deep copy of JSON without nulls, which mean nothing in Kubernetes' objects."""
+    try:
+        text = orjson.dumps(obj)
+    except TypeError as error:
+        raise BadRequest(f"not JSON: {error}") from error
+    copy = orjson.loads(text)
+    return schemas.without_nulls(copy) if b":null" in text else copy
+
+
+def _check_kind(kind: Kind, obj: Object) -> None:
+    if obj.setdefault("kind", kind.kind) != kind.kind:
+        raise BadRequest(f"the kind in the data ({obj['kind']}) does not match the expected kind "
+                         f"({kind.kind})")  # fmt: skip
+    if obj.setdefault("apiVersion", kind.api_version) != kind.api_version:
+        raise BadRequest(
+            f"the API version in the data ({obj['apiVersion']}) does not match the expected API "
+            f"version ({kind.api_version})"
+        )
+
+
+def _unknown(kind: Kind, obj: Object, findings: schemas.Findings, call: Call) -> None:
+    told = sorted(f'unknown field "{schemas.shown_path(path)}"' for path in findings.unknown)
+    if call.validation == "Strict":
+        raise undecodable(kind, f"strict decoding error: {', '.join(told)}")
+    if call.validation == "Warn":
+        call.warnings.extend(told)
+    schemas.prune(obj, findings.unknown)

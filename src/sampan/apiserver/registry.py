@@ -1,0 +1,194 @@
+"""The API without a wire: every rule about objects, over one ordered store.
+
+This is the front; the parts are modules beside it: `listing` and `watching` read, `writing` orders
+the steps of a write, and what decides (`decoding`, `defaults`, `admission`, `validation`,
+`strategy`, `deletion`, `patches`) is pure. Kinds that are only another version of a stored kind are
+turned into it, and back, at this door (`conversion`).
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
+from datetime import UTC, datetime
+from random import SystemRandom
+from typing import Any, Final
+
+from sampan.api import kinds
+from sampan.api.errors import AlreadyExists, MethodNotAllowed, NotFound
+from sampan.api.kinds import Kind
+from sampan.api.objects import Object
+from sampan.apiserver import conversion, furnishing, watching
+from sampan.apiserver.actions import Actions
+from sampan.apiserver.admission import Admission
+from sampan.apiserver.allocation import Allocator
+from sampan.apiserver.entries import Answer, Entries
+from sampan.apiserver.interface import (
+    Call,
+    DeleteOptions,
+    Entry,
+    Event,
+    ListOptions,
+    Page,
+    Place,
+    WatchOptions,
+    Written,
+)
+from sampan.apiserver.listing import Lister
+from sampan.apiserver.patching import proposal
+from sampan.apiserver.problems import not_found
+from sampan.apiserver.reading import Reader
+from sampan.apiserver.settings import Settings
+from sampan.apiserver.subresources import PARTS, scale_of
+from sampan.apiserver.writing import Clock, Writer
+from sampan.client.interface import PatchType
+from sampan.store.interface import Store
+
+_BATCH: Final = 64
+"""Deletions of a collection that go out at once, so that they share commits."""
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class StoreRegistry:
+    def __init__(self, store: Store, settings: Settings, *, clock: Clock = _now) -> None:
+        self._store = store
+        self._settings = settings
+        self._entries = Entries()
+        self._reader = Reader(store, self._entries)
+        self._lister = Lister(store, self._entries)
+        self._allocator = Allocator(settings, SystemRandom())
+        admission = Admission(self._reader, self._furnish)
+        self._writer = Writer(self._reader, admission, self._allocator, clock)
+        self._actions = Actions(self._reader, self._writer, clock)
+
+    async def start(self) -> None:
+        """Make what every cluster has, and bring what was advertised up to date."""
+        self._allocator.rebuild(await self._reader.all(kinds.SERVICES))
+        for kind, obj in furnishing.of_cluster():
+            await self._make(kind, obj)
+        for namespace in furnishing.NAMESPACES:
+            await self._furnish(namespace)
+        for kind, obj in furnishing.of_api(self._settings):
+            await self._make(kind, obj, renew=True)
+
+    async def _furnish(self, namespace: str) -> None:
+        for kind, obj in furnishing.of_namespace(namespace, self._settings):
+            await self._make(kind, obj, renew=kind == kinds.CONFIGMAPS)
+
+    async def _make(self, kind: Kind, obj: Object, *, renew: bool = False) -> None:
+        """Create *obj* unless it is there; with *renew* bring it up to date if it is."""
+        meta = obj["metadata"]
+        place = Place(kind, meta.get("namespace", ""), meta["name"])
+        found = await self._reader.find(kind, place.namespace, place.name)
+        if found is None:
+            with suppress(AlreadyExists):
+                await self._writer.furnish(kind, place.namespace, obj)
+        elif renew and not furnishing.covers(found.object, obj):
+            await self.patch(place, obj, PatchType.MERGE, Call())
+
+    async def get(self, place: Place) -> Entry:
+        found = await self._reader.find(stored(place.kind), place.namespace, place.name)
+        if found is None:
+            raise not_found(place.kind, place.name)
+        if place.subresource == "scale":
+            return Answer(found.revision, scale_of(found.object))
+        if place.subresource and place.subresource not in PARTS:
+            raise NotFound(f"{place.kind.resource}/{place.subresource} cannot be read")
+        return turned(place.kind, found)
+
+    async def list(self, place: Place, options: ListOptions) -> Page:
+        page = await self._lister.list(place, stored(place.kind), options)
+        if stored(place.kind) == place.kind:
+            return page
+        items = [turned(place.kind, entry) for entry in page.items]
+        return Page(items, page.revision, page.continue_, page.remaining)
+
+    async def watch(self, place: Place, options: WatchOptions) -> AsyncGenerator[Event, None]:
+        events = watching.watch(self._store, self._entries, place, stored(place.kind), options)
+        async with aclosing(events):
+            async for event in events:
+                yield Event(event.type, turned(place.kind, event.entry))
+
+    async def create(self, place: Place, obj: Object, call: Call) -> Entry:
+        if place.subresource or place.kind.kind == "Binding":
+            return await self._actions.post(place, obj, call)
+        body, kind = _to_stored(place.kind, obj)
+        entry = await self._writer.create(kind, place.namespace, body, call)
+        if kind == kinds.NAMESPACES and not call.dry_run:
+            await self._furnish(entry.object["metadata"]["name"])
+        return turned(place.kind, entry)
+
+    async def update(self, place: Place, obj: Object, call: Call) -> Written:
+        if place.subresource == "scale":
+            return await self._actions.scale(place, lambda _: obj, call)
+        body, kind = _to_stored(place.kind, obj)
+        written = await self._writer.update(
+            kind, place.namespace, place.name, body, call, place.subresource
+        )
+        return Written(turned(place.kind, written.entry), written.created)
+
+    async def patch(self, place: Place, patch: Any, how: PatchType, call: Call) -> Written:
+        kind = stored(place.kind)
+        if place.subresource == "scale":
+            return await self._actions.patch_scale(place, patch, how, call)
+
+        def make(old: Object) -> Object:
+            if kind == place.kind:
+                return proposal(kind, old, patch, how, call)
+            shown = conversion.from_stored(place.kind, old)
+            return conversion.to_stored(place.kind, proposal(place.kind, shown, patch, how, call))
+
+        written = await self._writer.alter(
+            kind, place.namespace, place.name, make, call, place.subresource
+        )
+        return Written(turned(place.kind, written.entry), written.created)
+
+    async def delete(self, place: Place, options: DeleteOptions, call: Call) -> Object:
+        kind = stored(place.kind)
+        gone = await self._writer.delete(kind, place.namespace, place.name, options, call)
+        return gone if gone["kind"] == "Status" else conversion.from_stored(place.kind, gone)
+
+    async def delete_collection(
+        self, place: Place, which: ListOptions, options: DeleteOptions, call: Call
+    ) -> Page:
+        """Delete what *which* selects; what others deleted meanwhile is no error."""
+        if "deletecollection" not in place.kind.verbs:
+            raise MethodNotAllowed(f"{place.kind.resource} cannot be deleted all at once")
+        page = await self.list(place, which)
+        for start in range(0, len(page.items), _BATCH):
+            async with asyncio.TaskGroup() as group:
+                for entry in page.items[start : start + _BATCH]:
+                    group.create_task(self._delete_one(place.kind, entry, options, call))
+        return page
+
+    async def _delete_one(
+        self, kind: Kind, entry: Entry, options: DeleteOptions, call: Call
+    ) -> None:
+        meta = entry.object["metadata"]
+        only = DeleteOptions(
+            uid=meta["uid"],
+            grace_seconds=options.grace_seconds,
+            propagation=options.propagation,
+        )
+        place = Place(kind, meta.get("namespace", ""), meta["name"])
+        with suppress(NotFound):
+            await self.delete(place, only, call)
+
+
+def stored(kind: Kind) -> Kind:
+    """The kind that the store keeps objects of *kind* as."""
+    found = conversion.conversion(kind)
+    return found.stored if found else kind
+
+
+def turned(kind: Kind, entry: Entry) -> Entry:
+    """*entry* of the stored kind, as an entry of *kind*."""
+    if conversion.conversion(kind) is None:
+        return entry
+    return Answer(entry.revision, conversion.from_stored(kind, entry.object))
+
+
+def _to_stored(kind: Kind, obj: Object) -> tuple[Object, Kind]:
+    return conversion.to_stored(kind, obj), stored(kind)

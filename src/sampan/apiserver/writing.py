@@ -1,0 +1,224 @@
+"""Writes: decide on what is there, compare and set, and again if somebody was faster.
+
+Everything that decides is pure and elsewhere; here is the order of the steps, and the shell around
+the store. A write based on the newest state is simply tried again; one that its client based on a
+resourceVersion fails at the check of that version.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
+
+from sampan.api.errors import ApiError, Conflict
+from sampan.api.kinds import Kind
+from sampan.api.objects import Object
+from sampan.apiserver import allocation, defaults, deletion, metadata, schemas, strategy, validation
+from sampan.apiserver.admission import Admission
+from sampan.apiserver.allocation import Allocator, Holding, Refused, holding
+from sampan.apiserver.decoding import copied, decoded
+from sampan.apiserver.entries import Answer, encode
+from sampan.apiserver.interface import Call, DeleteOptions, Entry, Written
+from sampan.apiserver.problems import already_exists, conflict, details, invalid, not_found
+from sampan.apiserver.reading import Reader
+from sampan.store.interface import ABSENT
+
+Make = Callable[[Object], Object]
+Clock = Callable[[], datetime]
+
+_TRIES: Final = 16
+_CREATED_BY_UPDATE: Final = frozenset({
+    "leases.coordination.k8s.io", "services", "endpoints", "events", "limitranges",
+    "roles.rbac.authorization.k8s.io", "rolebindings.rbac.authorization.k8s.io",
+    "clusterroles.rbac.authorization.k8s.io", "clusterrolebindings.rbac.authorization.k8s.io",
+})  # fmt: skip
+
+
+class Writer:
+    def __init__(
+        self, reader: Reader, admission: Admission, allocator: Allocator, clock: Clock
+    ) -> None:
+        self._reader = reader
+        self._store = reader.store
+        self._entries = reader.entries
+        self._admission = admission
+        self._allocator = allocator
+        self._clock = clock
+
+    async def create(self, kind: Kind, namespace: str, obj: Object, call: Call) -> Entry:
+        copy, complete = decoded(kind, obj, call)
+        if copy["metadata"].get("name") or not copy["metadata"].get("generateName"):
+            return await self._create(kind, namespace, copy, call, complete=complete)
+        for _ in range(_TRIES):
+            try:
+                return await self._create(kind, namespace, copied(copy), call, complete=complete)
+            except ApiError as error:
+                if error.reason != "AlreadyExists":
+                    raise
+        raise already_exists(kind, copy["metadata"]["generateName"])
+
+    async def furnish(self, kind: Kind, namespace: str, obj: Object) -> Entry:
+        """Create an object of our own making, which needs no schema to be trusted."""
+        whole = {"kind": kind.kind, "apiVersion": kind.api_version, **copied(obj)}
+        return await self._create(kind, namespace, whole, Call(), complete=True)
+
+    async def _create(
+        self, kind: Kind, namespace: str, obj: Object, call: Call, *, complete: bool
+    ) -> Entry:
+        name = metadata.named(kind, namespace, obj)
+        defaults.apply(kind, obj)
+        await self._admission.admit(kind, obj)
+        strategy.prepare_create(kind, obj)
+        causes = [] if complete else list(schemas.check(kind, obj).invalid)
+        known = {cause.field for cause in causes}
+        causes += (c for c in validation.validate(kind, obj) if c.field not in known)
+        if causes:
+            raise invalid(kind, name, causes)
+        metadata.born(kind, obj, self._clock())
+        taken = self._assign(kind, obj, None)
+        if call.dry_run:
+            self._allocator.release(taken)
+            return Answer(0, obj)
+        value = encode(kind, obj)
+        try:
+            revision = await self._store.write(kind.key(namespace, name), value, expect=ABSENT)
+        except ApiError as error:
+            self._allocator.release(taken)
+            raise already_exists(kind, name) if isinstance(error, Conflict) else error from error
+        return self._entries.made(kind, revision, value, obj)
+
+    async def update(
+        self, kind: Kind, namespace: str, name: str, obj: Object, call: Call, subresource: str
+    ) -> Written:
+        copy, _ = decoded(kind, obj, call)
+        metadata.check_identity(kind, namespace, name, copy)
+        meta = copy["metadata"]
+
+        def make(old: Object) -> Object:
+            metadata.check_preconditions(
+                kind, old, meta.get("uid"), meta.get("resourceVersion"), subresource
+            )
+            return {**copy}
+
+        if not subresource and not meta.get("resourceVersion") and _may_create(kind):
+            if not await self._reader.exists(kind, namespace, name):
+                return Written(await self.create(kind, namespace, copy, call), created=True)
+        return await self.alter(kind, namespace, name, make, call, subresource)
+
+    async def alter(
+        self,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        make: Make,
+        call: Call,
+        subresource: str = "",
+    ) -> Written:
+        """Replace an object by what *make* makes of it: an own copy, or parts of what it got."""
+        for _ in range(_TRIES):
+            found = await self._reader.find(kind, namespace, name)
+            if found is None:
+                raise not_found(kind, name)
+            old = found.object
+            new = prepared(kind, old, make(old), subresource)
+            if _same(old, new):
+                return Written(found)
+            taken = self._assign(kind, new, old)
+            if call.dry_run:
+                self._allocator.release(taken)
+                return Written(Answer(found.revision, new))
+            try:
+                return Written(await self._put(kind, found.revision, old, new))
+            except ApiError as error:
+                self._allocator.release(taken)
+                if not isinstance(error, Conflict):
+                    raise
+        raise conflict(kind, name, subresource=subresource)
+
+    async def _put(self, kind: Kind, expect: int, old: Object, new: Object) -> Entry:
+        meta = new["metadata"]
+        key = kind.key(meta.get("namespace", ""), meta["name"])
+        if metadata.gone_with_update(new):
+            revision = await self._store.write(key, None, expect=expect)
+            self._release(kind, old)
+            return Answer(revision, {**new, "metadata": {**meta, "resourceVersion": str(revision)}})
+        value = encode(kind, new)
+        revision = await self._store.write(key, value, expect=expect)
+        self._release(kind, old, new)
+        return self._entries.made(kind, revision, value, {**new, "metadata": {**meta}})
+
+    async def delete(
+        self, kind: Kind, namespace: str, name: str, options: DeleteOptions, call: Call
+    ) -> Object:
+        for _ in range(_TRIES):
+            found = await self._reader.find(kind, namespace, name)
+            if found is None:
+                raise not_found(kind, name)
+            old = found.object
+            metadata.check_delete_preconditions(kind, old, options.uid, options.revision)
+            verdict = deletion.decide(kind, old, options, self._clock())
+            if isinstance(verdict, deletion.Keep):
+                return old
+            try:
+                if isinstance(verdict, deletion.Mark):
+                    if call.dry_run:
+                        return verdict.obj
+                    return (await self._put(kind, found.revision, old, verdict.obj)).object
+                if not call.dry_run:
+                    await self._store.write(kind.key(namespace, name), None, expect=found.revision)
+                    self._release(kind, old)
+            except Conflict:
+                continue
+            return _deleted(kind, old)
+        raise conflict(kind, name)
+
+    def _assign(self, kind: Kind, new: Object, old: Object | None) -> Holding:
+        if kind.resource != "services":
+            return Holding()
+        try:
+            return self._allocator.assign(new, old)
+        except Refused as refused:
+            raise invalid(kind, new["metadata"]["name"], [refused.cause]) from None
+
+    def _release(self, kind: Kind, old: Object, new: Object | None = None) -> None:
+        if kind.resource == "services":
+            self._allocator.release(holding(old).without(holding(new)))
+
+
+def prepared(kind: Kind, old: Object, proposed: Object, subresource: str) -> Object:
+    """What an update that proposes *proposed* makes of *old*; raise Invalid if it may not."""
+    if not subresource:
+        metadata.carried_over(old, proposed)
+    new = strategy.prepare_update(kind, old, proposed, subresource)
+    causes = []
+    if not subresource:
+        if kind.resource == "services":
+            allocation.carry_over(old, new)
+        defaults.apply(kind, new)
+        causes = validation.validate_update(kind, old, new)
+    if subresource in {"", "ephemeralcontainers", "resize"}:
+        causes += validation.validate(kind, new)
+    if causes:
+        raise invalid(kind, old["metadata"]["name"], causes)
+    if subresource != "binding":
+        metadata.count_generation(kind, old, new)
+    return new
+
+
+def _same(old: Object, new: Object) -> bool:
+    version = {"resourceVersion": old["metadata"]["resourceVersion"]}
+    return {**new, "metadata": {**new["metadata"], **version}} == old
+
+
+def _may_create(kind: Kind) -> bool:
+    return kind.resource in _CREATED_BY_UPDATE
+
+
+def _deleted(kind: Kind, old: Object) -> Object:
+    about = {**details(kind, old["metadata"]["name"]), "uid": old["metadata"]["uid"]}
+    return {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Success",
+        "details": about,
+    }
