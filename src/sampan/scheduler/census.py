@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 
 from sampan.api.selectors import Labels
 from sampan.scheduler.demand import Demand
-from sampan.scheduler.terms import Namespaces, PodTerm, Term, Who
+from sampan.scheduler.terms import PodTerm, Term, Who
 
 Counts: TypeAlias = NDArray[np.int64]
 
 
 @dataclass(slots=True, eq=False)
 class Tally:
-    """Pods on each node that all of *terms* mean; with *staying*, only those not on their way out."""
+    """Pods on each node that all of *terms* mean; *staying* leaves out those that are leaving."""
 
     terms: tuple[Term, ...]
     staying: bool
@@ -67,8 +67,11 @@ class Census:
     def grow(self, size: int) -> None:
         more = size - self._size
         self._size = size
-        for counted in (*self._tallies.values(), *self._claims.values()):
-            counted.counts = np.concatenate([counted.counts, np.zeros(more, np.int64)])
+        wider = np.zeros(more, np.int64)
+        for tally in self._tallies.values():
+            tally.counts = np.concatenate([tally.counts, wider])
+        for claim in self._claims.values():
+            claim.counts = np.concatenate([claim.counts, wider])
 
     # ---- Pods
 
@@ -128,7 +131,10 @@ class Census:
         if kin.uses:
             return
         del self._kin[kin.who]
-        for index, key in ((self._in_namespace, kin.who.namespace), (self._of_owner, kin.who.owner)):
+        for index, key in (
+            (self._in_namespace, kin.who.namespace),
+            (self._of_owner, kin.who.owner),
+        ):
             del index[key][kin.who]
             if not index[key]:
                 del index[key]
@@ -263,5 +269,3 @@ def _count(rows: dict[int, int], row: int, by: int) -> None:
         rows[row] = left
     else:
         del rows[row]
-
-

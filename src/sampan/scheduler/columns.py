@@ -7,7 +7,7 @@ a row that is not alive, so the order in which Nodes and Pods arrive does not ma
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -226,6 +226,12 @@ class Table:
         if not rows:
             del self.images[name]
 
+    def set_namespace(self, name: str, labels: Mapping[str, str] | None) -> bool:
+        """Take over a namespace's labels, None when it is gone; say whether placement minds."""
+        changed = self.census.set_namespace(name, labels)
+        self.standing += changed
+        return changed
+
     # ---- Pods
 
     def held(self, uid: str) -> Held | None:
@@ -279,6 +285,11 @@ class Table:
             by_ip[port.ip] = np.zeros(self.alive.size, np.int64)
         return by_ip[port.ip]
 
+    @property
+    def version(self) -> tuple[int, int]:
+        """Equal as long as no placement and no refusal can have changed."""
+        return self.standing, self.forgotten + len(self.moves)
+
     def forget_moves(self) -> None:
         """Drop the record of moves; whoever has not read it starts anew."""
         self.forgotten += len(self.moves)
@@ -324,7 +335,7 @@ class Table:
         self.census.grow(size)
 
 
-def _wider(array: NDArray[np.generic], size: int) -> NDArray[np.generic]:
+def _wider(array: NDArray[Any], size: int) -> NDArray[Any]:
     wide = np.zeros((*array.shape[:-1], size), array.dtype)
     wide[..., : array.shape[-1]] = array
     return wide

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from sampan.scheduler.ask import Ask, Domains
 from sampan.scheduler.census import Tally
-from sampan.scheduler.columns import Amounts, LabelColumn, Mask, Ratings, Rows, Table
+from sampan.scheduler.columns import Amounts, Index, LabelColumn, Mask, Ratings, Rows, Table
 from sampan.scheduler.standing import count, selected, tolerable
 from sampan.scheduler.terms import PodTerm, Spread
 
@@ -65,7 +65,8 @@ def evenly(ask: Ask, table: Table, rows: Rows) -> Ratings | None:
     most, least = cost.max(initial=0.0), cost.min(initial=np.inf)
     if most <= 0 or most == least:
         return None
-    return (most - cost) * (100.0 / max(most - least, most / 4))
+    rated: Ratings = (most - cost) * (100.0 / max(most - least, most / 4))
+    return rated
 
 
 def _crowding(ask: Ask, table: Table, rows: Rows, spread: Spread, tally: Tally) -> Ratings:
@@ -76,7 +77,8 @@ def _crowding(ask: Ask, table: Table, rows: Rows, spread: Spread, tally: Tally) 
     at = table.column(spread.topology_key).ids[: table.top][rows]
     totals = _per_domain(domains, tally, table)
     totals[0] = totals.max()
-    return (totals * np.log(domains.number + 2))[at]
+    costs: Ratings = (totals * np.log(domains.number + 2))[at]
+    return costs
 
 
 def _skew(ask: Ask, table: Table, spread: Spread, tally: Tally) -> tuple[Totals, float]:
@@ -90,7 +92,7 @@ def _skew(ask: Ask, table: Table, spread: Spread, tally: Tally) -> tuple[Totals,
 
 def _per_domain(domains: Domains, tally: Tally, table: Table) -> Totals:
     counts = tally.counts[: table.top][domains.rows]
-    return np.bincount(domains.ids, weights=counts, minlength=domains.present.size)
+    return _totals(domains.ids, counts, domains.present.size)
 
 
 def _itself(ask: Ask, table: Table, spread: Spread) -> int:
@@ -203,10 +205,15 @@ def _near(counts: Amounts, key: str, table: Table, rows: Rows) -> Totals:
     if not column.shared:
         own: Totals = np.where(ids[rows] > 0, counts[: table.top][rows], 0)
         return own
-    totals = np.bincount(ids, weights=counts[: table.top], minlength=column.width)
+    totals = _totals(ids, counts[: table.top], column.width)
     totals[0] = 0
     near: Totals = totals[ids[rows]]
     return near
+
+
+def _totals(ids: Index, counts: Amounts, width: int) -> Totals:
+    """Return the sum of *counts* by domain."""
+    return np.bincount(ids, weights=counts, minlength=width).astype(np.float64, copy=False)
 
 
 def _place(pods: PodTerm, table: Table, row: int) -> str:

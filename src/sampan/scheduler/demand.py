@@ -153,9 +153,7 @@ def default_spreads(pod: Pod, together: Term | None) -> tuple[Spread, ...]:
 
 def together_by(namespace: str, selectors: Iterable[Mapping[str, str]]) -> Term | None:
     """Return the Pods that are behind all of the Services with *selectors*, None without any."""
-    wanted = {
-        Requirement(key, "In", (value,)) for each in selectors for key, value in each.items()
-    }
+    wanted = {Requirement(key, "In", (value,)) for each in selectors for key, value in each.items()}
     if not wanted:
         return None
     ordered = sorted(wanted, key=lambda requirement: (requirement.key, requirement.values))

@@ -55,9 +55,7 @@ def explain(placer: Placer, ask: Ask) -> Explanation:
     )
 
 
-def _charge(
-    rule: Filter, ask: Ask, table: Table, rows: Index, reasons: Counter[str]
-) -> Mask:
+def _charge(rule: Filter, ask: Ask, table: Table, rows: Index, reasons: Counter[str]) -> Mask:
     """Return which of *rows* this rule refuses; a node may have more than one of its reasons."""
     all_refused: Mask = np.zeros(rows.size, np.bool_)
     for reason, refused in rule.refuses(ask, table, rows):
@@ -72,8 +70,10 @@ def _details(charged: list[tuple[Filter, Index]], ask: Ask, table: Table) -> lis
     told: list[str] = []
     left = 0
     for rule, rows in reversed(charged):
-        for row in rows[: FRANK - len(told)]:
-            told.append(f"{table.names[row]}: {rule.detail(ask, table, int(row))}")
+        told += [
+            f"{table.names[row]}: {rule.detail(ask, table, int(row))}"
+            for row in rows[: FRANK - len(told)]
+        ]
         left += rows.size
     more = [f"and {left - len(told)} more"] if left > len(told) else []
     return ["; ".join((*told, *more)) + "."] if told else []

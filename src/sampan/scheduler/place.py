@@ -170,8 +170,10 @@ class Placer:
         return total
 
     def _ties(self, ask: Ask) -> Ratings:
-        """Return an order among equal nodes that is another for every demand, so that none of
-        them is everybody's first choice."""
+        """Return an order among equal nodes; it is another one for every demand.
+
+        So no node is everybody's first choice.
+        """
         top = self.table.top
         if self._order.size < 2 * top:
             order = np.random.default_rng(0).permutation(self.table.alive.size)

@@ -26,7 +26,7 @@ class Cure(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """A rule that may refuse a node: *refuses* with reasons and masks, *detail* tells the numbers."""
+    """A rule that may refuse nodes: *refuses* gives reasons and masks, *detail* the numbers."""
 
     name: str
     refuses: Callable[[Ask, Table, Rows], Iterable[tuple[str, Mask]]]

@@ -37,8 +37,9 @@ def too_little_detail(ask: Ask, table: Table, row: int) -> str:
 
 def port_taken(ask: Ask, table: Table, rows: Rows) -> Iterator[tuple[str, Mask]]:
     for port in ask.demand.ports:
-        yield "node(s) didn't have free ports for the requested pod ports", _taken(
-            port, table, rows
+        yield (
+            "node(s) didn't have free ports for the requested pod ports",
+            _taken(port, table, rows),
         )
 
 

@@ -1,0 +1,307 @@
+"""The scheduler's shell: what the cluster looks like flows in, bindings flow out.
+
+Deciding never waits for the API: a placement is assumed in the table and handed to binders, and
+taken back if the binding fails. Refused Pods cost nothing until something changes that can help.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+from time import perf_counter
+from typing import Any, Final
+
+from sampan.aio.backoff import Backoff
+from sampan.api import kinds
+from sampan.api.errors import ApiError, Conflict, NotFound
+from sampan.api.objects import Namespace, Node, Object, Service
+from sampan.client.cache import Cache, Delta, Interest
+from sampan.client.interface import Client
+from sampan.scheduler.columns import Table
+from sampan.scheduler.demand import Demand, Demands, together_by
+from sampan.scheduler.explain import Explanation, explain
+from sampan.scheduler.news import News
+from sampan.scheduler.place import Placed, Placer, Refused
+from sampan.scheduler.profile import DEFAULT, Cure, Profile
+from sampan.scheduler.views import Pod
+from sampan.scheduler.waiting import Waiter, Waiting, WaitingStatistics
+
+SLICE: Final = 0.005
+"""Seconds of deciding after which everybody else has a turn."""
+BINDERS: Final = 64
+"""How many bindings are on their way at once; a durable store commits them together."""
+TOLD_ANEW: Final = 10.0
+"""Seconds before new numbers, without a new reason, are worth another message."""
+SAFETY: Final = 60.0
+"""Seconds after which refused Pods are tried again even if nothing that we know of has changed."""
+REST: Final = 0.001
+"""Seconds of rest for every kind of refused Pods before they are tried again."""
+
+log = logging.getLogger(__name__)
+
+
+def wall_clock() -> datetime:
+    return datetime.now(UTC)
+
+
+async def run(
+    client: Client,
+    *,
+    scheduler_name: str = "default-scheduler",
+    now: Callable[[], datetime] = wall_clock,
+) -> None:
+    """Give every Pod that asks for *scheduler_name* a node, until cancelled."""
+    await Scheduler(client, scheduler_name=scheduler_name, now=now).run()
+
+
+class Scheduler:
+    def __init__(
+        self,
+        client: Client,
+        *,
+        scheduler_name: str = "default-scheduler",
+        profile: Profile = DEFAULT,
+        now: Callable[[], datetime] = wall_clock,
+    ) -> None:
+        self._client = client
+        self._name = scheduler_name
+        self._table = Table()
+        self._placer = Placer(self._table, profile)
+        self._demands = Demands()
+        self._waiting = Waiting()
+        self._news = News(client, scheduler_name, now)
+        self._to_bind: asyncio.Queue[tuple[Waiter, str]] = asyncio.Queue()
+        self._backoff = Backoff(first=0.05, cap=10.0)
+        self._turn = asyncio.Event()
+        self._cures: set[Cure] = set()
+        self._rest_until = 0.0
+        self._alarm: asyncio.TimerHandle | None = None
+        self._cache = Cache(
+            client, [Interest(view, indexes={}) for view in (Namespace, Node, Pod, Service)]
+        )
+        self._cache.subscribe(self._changed)
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._news.run(), name="scheduler news")
+            group.create_task(self._decide(), name="scheduler")
+            group.create_task(self._safety(), name="scheduler safety")
+            for number in range(BINDERS):
+                group.create_task(self._bind_all(), name=f"binder {number}")
+            group.create_task(self._cache.run(), name="scheduler cache")
+
+    def statistics(self) -> WaitingStatistics:
+        return self._waiting.statistics()
+
+    # ---- what changed
+
+    def _changed(self, delta: Delta[Any]) -> None:
+        match delta.latest:
+            case Pod():
+                self._pod_changed(delta)
+            case Node():
+                self._node_changed(delta)
+            case Namespace():
+                labels = delta.new.metadata.labels if delta.new else None
+                if self._table.set_namespace(delta.latest.metadata.name, labels):
+                    self._cure(Cure.NAMESPACE)
+
+    def _node_changed(self, delta: Delta[Node]) -> None:
+        if delta.new is None:
+            self._table.drop_node(delta.latest.metadata.name)
+            self._cure(Cure.NODE)  # with it may go what was in the way elsewhere
+        elif self._table.set_node(delta.new):
+            self._cure(Cure.NODE)
+
+    def _pod_changed(self, delta: Delta[Pod]) -> None:
+        old, new = delta.old, delta.new
+        if old and (new is None or new.metadata.uid != old.metadata.uid):
+            self._gone(old.metadata.uid)
+        if new is None:
+            return
+        if new.finished:
+            self._gone(new.metadata.uid)
+        elif new.spec.node_name:
+            self._bound(new)
+        else:
+            self._pending(new)
+
+    def _gone(self, uid: str) -> None:
+        self._waiting.drop(uid)
+        self._news.forget(uid)
+        if self._table.remove(uid):
+            self._cure(Cure.POD_GONE)
+
+    def _bound(self, pod: Pod) -> None:
+        uid = pod.metadata.uid
+        self._waiting.drop(uid)
+        self._news.forget(uid)
+        held = self._table.held(uid)
+        node = self._table.names[held.row] if held else ""
+        leaving = pod.metadata.deleting
+        self._table.add(uid, self._demand(pod), pod.spec.node_name, leaving=leaving)
+        if node != pod.spec.node_name:
+            self._cure(Cure.POD_CAME)
+        if held and (held.leaving != leaving or node != pod.spec.node_name):
+            self._cure(Cure.POD_GONE)
+
+    def _pending(self, pod: Pod) -> None:
+        uid = pod.metadata.uid
+        if pod.spec.scheduler_name != self._name or self._table.held(uid):
+            return  # another scheduler's, or on its way to a node
+        if pod.metadata.deleting:
+            self._waiting.drop(uid)
+        elif pod.spec.scheduling_gates:
+            self._waiting.drop(uid)
+            text = "Scheduling is blocked due to non-empty scheduling gates"
+            self._news.not_scheduled(pod, "SchedulingGated", text)
+        else:
+            self._waiting.add(pod, self._demand(pod))
+            self._turn.set()
+
+    def _demand(self, pod: Pod) -> Demand:
+        """Return what *pod* asks; without an owner it stands apart from its Services' Pods."""
+        if pod.owner or pod.spec.topology_spread_constraints:
+            return self._demands.of(pod)
+        labels = pod.metadata.labels.items()
+        selectors = [
+            service.spec.selector
+            for service in self._cache.all(Service, pod.metadata.namespace)
+            if service.spec.selector and service.spec.selector.items() <= labels
+        ]
+        return self._demands.of(pod, together_by(pod.metadata.namespace, selectors))
+
+    def _cure(self, cure: Cure) -> None:
+        self._cures.add(cure)
+        self._turn.set()
+
+    # ---- deciding
+
+    async def _decide(self) -> None:
+        await self._cache.synced()
+        for pod in self._cache.all(Pod):
+            if not pod.spec.node_name and not pod.finished:
+                self._pending(pod)  # again: by now all Services are known
+        while True:
+            self._turn.clear()
+            self._wake()
+            while self._waiting:
+                self._slice()
+                await asyncio.sleep(0)
+                self._wake()
+            await self._turn.wait()
+
+    def _wake(self) -> None:
+        """Have refused Pods tried that can now be helped; the more kinds of them, the rarer."""
+        if not self._cures:
+            return
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._rest_until:
+            if self._alarm is None:
+                self._alarm = loop.call_at(self._rest_until, self._rested)
+            return
+        for cure in self._cures:
+            self._waiting.wake(cure)
+        self._cures.clear()
+        self._rest_until = loop.time() + REST * self._waiting.lots
+
+    def _rested(self) -> None:
+        self._alarm = None
+        self._turn.set()
+
+    def _slice(self) -> None:
+        """Decide about Pods for some milliseconds."""
+        until = perf_counter() + SLICE
+        pods = ((w.pod.metadata.uid, w.demand) for w in self._waiting.take())
+        for outcome in self._placer.place(pods):
+            match outcome:
+                case Placed():
+                    self._assumed(outcome)
+                case Refused():
+                    self._refused(outcome)
+            if perf_counter() >= until:
+                return
+
+    def _assumed(self, placed: Placed) -> None:
+        waiter = self._waiting.get(placed.uid)
+        self._waiting.drop(placed.uid)
+        self._waiting.follow(placed.demand)
+        self._news.forget(placed.uid)
+        self._to_bind.put_nowait((waiter, placed.node))
+        self._cures.add(Cure.POD_CAME)
+
+    def _refused(self, refused: Refused) -> None:
+        waiter = self._waiting.get(refused.uid)
+        version, like = self._table.version, self._waiting.parked_as(refused.demand)
+        if like and like.version == version:
+            explanation = like.explanation
+        else:
+            explanation = explain(self._placer, self._placer.ask(refused.demand))
+        self._waiting.park(waiter, explanation, version)
+        self._tell(waiter, explanation)
+
+    def _tell(self, waiter: Waiter, explanation: Explanation) -> None:
+        clock = asyncio.get_running_loop().time()
+        if waiter.told == explanation.summary and clock < waiter.told_at + TOLD_ANEW:
+            return
+        waiter.told, waiter.told_at = explanation.summary, clock
+        self._news.not_scheduled(waiter.pod, "Unschedulable", str(explanation))
+        self._news.event(waiter.pod, "Warning", "FailedScheduling", str(explanation))
+
+    async def _safety(self) -> None:
+        while True:
+            await asyncio.sleep(SAFETY)
+            self._waiting.wake_all()
+            self._turn.set()
+
+    # ---- binding
+
+    async def _bind_all(self) -> None:
+        while True:
+            waiter, node = await self._to_bind.get()
+            try:
+                await self._client.create(
+                    kinds.PODS, binding(waiter.pod, node), subresource="binding"
+                )
+            except (ApiError, OSError, TimeoutError) as error:
+                self._bind_failed(waiter, node, error)
+            else:
+                text = f"Successfully assigned {waiter.pod.metadata.key} to {node}"
+                self._news.event(waiter.pod, "Normal", "Scheduled", text)
+
+    def _bind_failed(self, waiter: Waiter, node: str, error: Exception) -> None:
+        """Take the assumption back; unless the Pod is bound or gone by now, it is tried again."""
+        meta = waiter.pod.metadata
+        known = self._cache.get(Pod, meta.namespace, meta.name)
+        if known and known.metadata.uid == meta.uid and known.spec.node_name:
+            return
+        if self._table.remove(meta.uid):
+            self._cure(Cure.POD_GONE)
+        waiter.failures += 1
+        pause = self._backoff.delay(waiter.failures)
+        log.info("binding %s to %s: %s; again in %g s", meta.key, node, error, pause)
+        if not isinstance(error, NotFound | Conflict):
+            self._news.event(
+                waiter.pod, "Warning", "FailedScheduling", f"binding to {node} failed: {error}"
+            )
+        asyncio.get_running_loop().call_later(pause, self._again, waiter)
+
+    def _again(self, waiter: Waiter) -> None:
+        meta = waiter.pod.metadata
+        known = self._cache.get(Pod, meta.namespace, meta.name)
+        if known and known.metadata.uid == meta.uid and not known.spec.node_name:
+            waiter.pod = known
+            if meta.uid not in self._waiting and not known.metadata.deleting:
+                waiter.demand = self._demand(known)
+                self._waiting.put_back(waiter)
+                self._turn.set()
+
+
+def binding(pod: Pod, node: str) -> Object:
+    meta = pod.metadata
+    return {
+        "apiVersion": "v1",
+        "kind": "Binding",
+        "metadata": {"name": meta.name, "namespace": meta.namespace, "uid": meta.uid},
+        "target": {"apiVersion": "v1", "kind": "Node", "name": node},
+    }
