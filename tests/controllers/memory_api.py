@@ -1,3 +1,4 @@
+# ruff: noqa: ARG002 - the signatures are those of the Client protocol
 """A Kubernetes API in a dictionary: enough of its rules for controllers, and faults on demand."""
 
 import asyncio
@@ -24,7 +25,7 @@ def no_fault(_verb: str, _kind: Kind) -> ApiError | None:
 
 
 class MemoryApi:
-    """Watches deliver *lag* seconds late; *fault* may refuse any write; *lost* hides successes."""
+    """Watches deliver *lag* seconds late; *fault* may refuse any write."""
 
     def __init__(self, *, lag: float = 0.0) -> None:
         self.objects: dict[Kind, dict[tuple[str, str], Object]] = defaultdict(dict)
@@ -106,7 +107,8 @@ class MemoryApi:
                 raise Conflict(f"{kind.resource} {name}: {field} is {old['metadata'][field]}")
         new = merged(old, patch, strategic=how is PatchType.STRATEGIC)
         if json.dumps(new.get("spec")) != json.dumps(old.get("spec")):
-            new["metadata"]["generation"] += 1
+            meta = new["metadata"]
+            new["metadata"] = {**meta, "generation": meta["generation"] + 1}
         return self._store(kind, new) if new != old else old
 
     async def delete(

@@ -46,11 +46,11 @@ def image_change(image: str) -> Object:
 
 def complete(api: MemoryApi, replicas: int) -> bool:
     s = status(api)
-    return all(
-        s.get(k, 0) == replicas for k in ("replicas", "updatedReplicas", "availableReplicas")
-    ) and s.get("observedGeneration") == api.objects[kinds.DEPLOYMENTS]["default", "web"][
-        "metadata"
-    ]["generation"]
+    return (
+        all(s.get(k, 0) == replicas for k in ("replicas", "updatedReplicas", "availableReplicas"))
+        and s.get("observedGeneration")
+        == api.objects[kinds.DEPLOYMENTS]["default", "web"]["metadata"]["generation"]
+    )
 
 
 def images(api: MemoryApi) -> set[str]:

@@ -111,15 +111,17 @@ def _without(finalizer: str, obj: Resource) -> Patch:
 
 
 def _changed(delta: Delta[Any], objects: Reader) -> Iterator[str]:
-    """What a change may have made garbage, or an owner that it may have set free."""
+    """What a change may have made garbage, and the owners that it may have set free."""
     new, old = delta.new, delta.old
     if new is None:
-        gone = delta.latest
-        yield from map(key_of, _dependents(gone, objects))
-        owners = (_owner(ref, gone, objects) for ref in gone.metadata.owner_references)
-        yield from (key_of(owner) for owner in owners if owner and owner.metadata.deleting)
+        yield from map(key_of, _dependents(delta.latest, objects))
     elif _ties(new) and (old is None or _ties(old) != _ties(new)):
         yield key_of(new)
+    for ref in old.metadata.owner_references if old else ():
+        if new is None or ref not in new.metadata.owner_references:
+            owner = _owner(ref, delta.latest, objects)
+            if owner and owner.metadata.deleting:
+                yield key_of(owner)
 
 
 def _ties(obj: Resource) -> tuple[object, ...]:

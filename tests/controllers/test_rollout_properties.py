@@ -1,0 +1,126 @@
+"""Invariants of rolling updates, over random sizes, limits and fates of Pods."""
+
+from dataclasses import dataclass
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sampan.api.objects import Metadata
+from sampan.controllers import rollout
+from sampan.controllers.rollout import Bounds, Fleet
+from sampan.controllers.views import Deployment, ReplicaSet, ReplicaSetSpec, ReplicaSetStatus
+
+AMOUNTS = st.one_of(st.integers(0, 6), st.integers(0, 100).map(lambda n: f"{n}%"))
+
+
+def deployment(replicas: int, surge: int | str, missing: int | str) -> Deployment:
+    rolling = {"maxSurge": surge, "maxUnavailable": missing}
+    strategy = {"type": "RollingUpdate", "rollingUpdate": rolling}
+    return Deployment.of({"spec": {"replicas": replicas, "strategy": strategy}})
+
+
+@dataclass
+class Model:
+    """A set's size and Pods, and how many of them are available: what a cluster may do to it."""
+
+    name: str
+    size: int
+    pods: int
+    available: int
+
+    def view(self) -> ReplicaSet:
+        return ReplicaSet(
+            metadata=Metadata(name=self.name, uid=self.name),
+            spec=ReplicaSetSpec(replicas=self.size),
+            status=ReplicaSetStatus(replicas=self.pods, available_replicas=self.available),
+        )
+
+    def settle(self, luck: int) -> None:
+        """Create or delete Pods as asked, unavailable ones going first; some become available."""
+        if self.size < self.pods:
+            idle = self.pods - self.available
+            self.available -= max(self.pods - self.size - idle, 0)
+        self.pods = self.size
+        self.available = min(self.available + luck, self.pods)
+
+
+def step(limits: Bounds, sets: list[Model]) -> bool:
+    """Carry out one plan; tell whether it changed anything."""
+    *old, new = (model.view() for model in sets)
+    fleet = Fleet(new, old, limits)
+    rollout.roll(fleet)
+    before = [model.size for model in sets]
+    for model in sets:
+        model.size = fleet.sizes[model.name]
+    return before != [model.size for model in sets]
+
+
+@given(st.integers(0, 50), AMOUNTS, AMOUNTS)
+def test_bounds_always_leave_room_to_move(
+    replicas: int, surge: int | str, missing: int | str
+) -> None:
+    limits = rollout.bounds(deployment(replicas, surge, missing))
+    assert 0 <= limits.floor <= replicas <= limits.ceiling
+    assert replicas == 0 or limits.floor < limits.ceiling
+
+
+@settings(max_examples=300)
+@given(
+    st.integers(0, 20),
+    AMOUNTS,
+    AMOUNTS,
+    st.lists(st.integers(0, 20), min_size=1, max_size=4),
+    st.lists(st.integers(0, 4), min_size=200, max_size=200),
+)
+def test_a_rollout_stays_within_its_bounds_and_ends(
+    replicas: int, surge: int | str, missing: int | str, shares: list[int], luck: list[int]
+) -> None:
+    limits = rollout.bounds(deployment(replicas, surge, missing))
+    sets = [Model(f"old{n}", 0, 0, 0) for n in range(len(shares))]
+    for n in range(replicas):
+        model = sets[(n * 7 + shares[n % len(shares)]) % len(sets)]
+        model.size = model.pods = model.available = model.size + 1
+    sets.append(Model("new", 0, 0, 0))
+    for chance in luck:
+        step(limits, sets)
+        assert sum(model.size for model in sets) <= limits.ceiling, "more than maxSurge extra"
+        for model in sets:
+            model.settle(chance)
+        assert sum(model.available for model in sets) >= limits.floor, "below maxUnavailable"
+    for _ in range(200):
+        changed = step(limits, sets)
+        for model in sets:
+            model.settle(1)
+        if not changed and sets[-1].available == replicas:
+            break
+    assert [model.size for model in sets] == [0] * len(shares) + [replicas]
+
+
+@given(st.integers(1, 20), AMOUNTS, AMOUNTS)
+def test_a_finished_rollout_plans_nothing(
+    replicas: int, surge: int | str, missing: int | str
+) -> None:
+    limits = rollout.bounds(deployment(replicas, surge, missing))
+    sets = [Model("old", 0, 0, 0), Model("new", replicas, replicas, replicas)]
+    assert not step(limits, sets)
+
+
+@given(st.integers(0, 5), st.integers(0, 60), st.lists(st.integers(1, 15), min_size=2, max_size=4))
+def test_scaling_in_the_middle_of_a_rollout_shares_the_change_and_adds_up(
+    missing: int, after: int, sizes: list[int]
+) -> None:
+    was = rollout.bounds(deployment(sum(sizes) + missing, "25%", "25%"))
+    wanted = deployment(after, "25%", "25%")
+    limits = rollout.bounds(wanted)
+    notes = {rollout.DESIRED: str(was.desired), rollout.MAX: str(was.ceiling)}
+    sets = [
+        ReplicaSet(
+            metadata=Metadata(name=f"s{n}", uid=f"s{n}", annotations=notes),
+            spec=ReplicaSetSpec(replicas=size),
+        )
+        for n, size in enumerate(sizes)
+    ]
+    fleet = Fleet(sets[-1], sets[:-1], limits)
+    rollout.rescale(fleet, wanted)
+    assert all(size >= 0 for size in fleet.sizes.values())
+    assert fleet.total == (limits.ceiling if after else 0)

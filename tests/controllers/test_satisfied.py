@@ -1,0 +1,105 @@
+"""What every controller inherits: on a satisfied cluster it plans nothing, and writes nothing."""
+
+import asyncio
+import itertools
+
+import pytest
+
+from sampan.api import kinds
+from sampan.api.errors import InternalError
+from sampan.client.cache import Cache, Delta
+from sampan.controllers import garbage_collector
+from sampan.controllers.plan import CheckAgain, Controller, DeleteAll, World
+from sampan.controllers.roster import controllers
+from tests.controllers.cluster import (
+    add_node,
+    beat,
+    labelled,
+    namespace,
+    running,
+    service,
+    until,
+)
+from tests.controllers.memory_api import MemoryApi
+
+EVERYONE = controllers("CA PEM")
+
+
+async def a_cluster(api: MemoryApi) -> None:
+    for name in ("default", "kube-node-lease", "other"):
+        await api.create(kinds.NAMESPACES, namespace(name))
+    for name in ("n1", "n2", "n3"):
+        await add_node(api, name)
+    await api.patch(kinds.NODES, "n3", {"spec": {"unschedulable": True}})
+    await api.create(kinds.DEPLOYMENTS, labelled("Deployment", "web", replicas=3))
+    await api.create(kinds.SERVICES, service("web", type="LoadBalancer"))
+    await api.create(kinds.SERVICES, service("nobody"))
+    await api.create(kinds.SERVICES, service("kubernetes", selector={}))
+
+
+def keys(controller: Controller, cache: Cache) -> set[str]:
+    """Every key that any object as it is now would wake."""
+    return {
+        key
+        for view, trigger in controller.triggers.items()
+        for obj in cache.all(view)
+        for delta in (Delta(view, None, obj), Delta(view, obj, None))
+        for key in trigger(delta, cache)
+    }
+
+
+@pytest.mark.parametrize("controller", EVERYONE, ids=lambda c: c.name)
+async def test_on_a_satisfied_cluster_it_plans_nothing(controller: Controller) -> None:
+    api = MemoryApi()
+    await a_cluster(api)
+    alive = {"n1", "n2", "n3"}
+    async with running(api, EVERYONE, beat(api, alive)) as cache:
+        await until(lambda: len(api.of(kinds.PODS)) == 3)
+        await asyncio.sleep(30)
+        woken = keys(controller, cache)
+        assert woken or controller is garbage_collector.CONTROLLER
+        clock = asyncio.get_running_loop().time()
+        world = World(cache, api.now(), clock, dict.fromkeys(alive, clock))
+        planned = {key: list(controller.reconcile(key, world)) for key in woken}
+    quiet = CheckAgain | DeleteAll
+    actions = [(key, action) for key, plan in planned.items() for action in plan]
+    assert [entry for entry in actions if not isinstance(entry[1], quiet)] == []
+
+
+async def test_a_satisfied_cluster_is_written_to_by_heartbeats_only() -> None:
+    api = MemoryApi()
+    await a_cluster(api)
+    async with running(api, EVERYONE, beat(api, {"n1", "n2", "n3"})):
+        await until(lambda: len(api.of(kinds.PODS)) == 3)
+        await asyncio.sleep(30)
+        before = len(api.log)
+        await asyncio.sleep(3700)
+    assert {kind for _, kind, _ in api.log[before:]} == {kinds.LEASES}
+
+
+COUNTED = (
+    kinds.PODS, kinds.REPLICA_SETS, kinds.ENDPOINT_SLICES, kinds.ENDPOINTS,
+    kinds.SERVICE_ACCOUNTS, kinds.CONFIGMAPS,
+)  # fmt: skip
+
+
+async def shape(api: MemoryApi) -> dict[str, int]:
+    """How many objects of each kind there are once all is quiet."""
+    async with running(api, EVERYONE, agents=False):
+        await asyncio.sleep(14)
+    return {kind.kind: len(api.of(kind)) for kind in COUNTED}
+
+
+async def test_failing_writes_and_late_watches_change_nothing_about_where_it_ends() -> None:
+    well, ill = MemoryApi(), MemoryApi(lag=0.05)
+    await a_cluster(well)
+    await a_cluster(ill)
+    attempts = itertools.count()
+
+    def every_fourth(_verb: str, _kind: kinds.Kind) -> InternalError | None:
+        return InternalError("no luck") if next(attempts) % 4 == 0 else None
+
+    ill.fault = every_fourth
+    assert await shape(ill) == await shape(well)
+    created = [name for event, kind, name in ill.log if (event, kind) == ("ADDED", kinds.PODS)]
+    assert len(created) == 3
