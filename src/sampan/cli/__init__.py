@@ -6,9 +6,8 @@ that `sampan --help` stays fast and a client verb never loads a server.
 
 import importlib
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
-import click
 import typer
 from typer.core import TyperGroup
 
@@ -28,12 +27,15 @@ VERBS: Final[Mapping[str, str]] = {
 
 
 class Verbs(TyperGroup):
-    """Commands that are imported when they are typed."""
+    """Commands that are imported when they are typed.
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+    The types are click's, which Typer has of its own in some versions: hence `Any`.
+    """
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - click's signature
         return list(VERBS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
         if cmd_name not in VERBS:
             return None
         module = importlib.import_module(f"sampan.cli.{cmd_name}")
@@ -43,7 +45,7 @@ class Verbs(TyperGroup):
         single.command(name=cmd_name)(getattr(module, cmd_name))
         return typer.main.get_command(single)
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
             formatter.write_dl(list(VERBS.items()))
 

@@ -1,8 +1,9 @@
 """A Compose healthcheck as Kubernetes probes.
 
 While it starts, a replica is asked every second (or every `start_interval`), so that it takes part
-as soon as it can; failures count only when `start_period` and all `retries` are over. From then on
-the check decides about traffic and, when it has failed often enough, about a restart.
+as soon as it can. It is restarted if it has not once been healthy in `start_period` and all
+`retries`, and never before a minute is over: Docker does not restart it at all. From then on the
+check decides about traffic and, when it has failed often enough, about a restart.
 """
 
 import math
@@ -14,6 +15,7 @@ from sampan.compose.document import Node
 Object = dict[str, Any]
 INTERVAL: Final = 30
 RETRIES: Final = 3
+PATIENCE: Final = 60
 
 
 def probes_of(service: Node) -> Object:
@@ -27,13 +29,13 @@ def probes_of(service: Node) -> Object:
     interval = _duration(check, "interval", INTERVAL)
     retries = _retries(check)
     every = _duration(check, "start_interval", 1)
-    patience = _duration(check, "start_period", 0) + interval * retries
+    patience = max(PATIENCE, _duration(check, "start_period", 0) + interval * retries)
     shared = {"exec": {"command": command}, "timeoutSeconds": _duration(check, "timeout", INTERVAL)}
     steady = {**shared, "periodSeconds": interval, "failureThreshold": retries}
     starting = {
         **shared,
         "periodSeconds": every,
-        "failureThreshold": max(1, math.ceil(patience / every)),
+        "failureThreshold": math.ceil(patience / every),
     }
     return {"startupProbe": starting, "readinessProbe": steady, "livenessProbe": dict(steady)}
 

@@ -65,7 +65,7 @@ def load(
     base = files[0].parent
     variables = _variables(base, env)
     wanted = name or variables.get("COMPOSE_PROJECT_NAME", "")
-    loader = _Loader(variables, [])
+    loader = _Loader(variables)
     document = loader.document(files, base)
     chosen = _project_name(document, wanted, base)
     problems = Problems(check(document))
@@ -78,6 +78,14 @@ def load(
                 services[key] = whole
     problems.check()
     return Project(chosen, document, services, variables, tuple(loader.warnings))
+
+
+def read_name(files: Sequence[Path], *, env: Mapping[str, str]) -> str:
+    """Tell what project *files* describe, whatever else is wrong with them."""
+    base = files[0].parent
+    variables = _variables(base, env)
+    document = _Loader(variables).document(files, base)
+    return _project_name(document, variables.get("COMPOSE_PROJECT_NAME", ""), base)
 
 
 def _services(document: Node, problems: Problems) -> Mapping[str, Node]:

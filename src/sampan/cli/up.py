@@ -1,0 +1,160 @@
+"""`sampan up`: bring a Compose application up, and say what it waits for until it is ready."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+from rich.markup import escape
+from rich.text import Text
+
+from sampan.cli.connection import Kubeconfig, connect, run
+from sampan.cli.stack import Files, ProjectName, read_project
+from sampan.cli.terminal import err, fail, out
+
+if TYPE_CHECKING:
+    from sampan.api.objects import Object
+    from sampan.cli.rollout import ServiceState
+    from sampan.client.connection import Connection
+    from sampan.client.http import HttpClient
+
+LAST_LINES = 15
+
+
+def up(
+    file: Files = None,
+    project: ProjectName = "",
+    profile: Annotated[
+        list[str] | None, typer.Option("--profile", help="A profile to activate; may be repeated.")
+    ] = None,
+    kubeconfig: Kubeconfig = None,
+    timeout: Annotated[int, typer.Option(help="Seconds to wait until all is ready.")] = 300,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Do not wait.")] = False,
+) -> None:
+    """Bring a Compose application up on the cluster, or up to date; wait until it is ready."""
+    from sampan.compose.document import ComposeError  # noqa: PLC0415 - YAML is slow to import
+    from sampan.compose.objects import convert  # noqa: PLC0415
+
+    loaded = read_project(file, project, profile)
+    try:
+        objects = convert(loaded)
+    except ComposeError as error:
+        fail(str(error))
+    connection = connect(kubeconfig)
+    names = list(loaded.services)
+    run(_up(connection, loaded.name, names, objects, 0 if detach else timeout))
+
+
+async def _up(
+    connection: "Connection", stack: str, names: list[str], objects: "list[Object]", seconds: int
+) -> None:
+    from sampan.cli.applying import NotOurs, apply  # noqa: PLC0415 - slow imports
+    from sampan.cli.board import Board  # noqa: PLC0415
+    from sampan.client.http import HttpClient  # noqa: PLC0415
+
+    async with HttpClient(connection) as client:
+        try:
+            await apply(client, objects)
+        except NotOurs as error:
+            fail(str(error), hint="choose another name: --project NAME")
+        if not seconds:
+            out.print(f"{stack} is on its way; to see how far it is: sampan ps --project {stack}")
+            return
+        with Board(stack) as board:
+            states = await wait(client, stack, names, board.show, seconds)
+        if not all(state.done for state in states):
+            await _explain(client, stack, states, seconds)
+        out.print(f"[green]✓[/] {stack} is up, in {board.seconds:.1f} s")
+        await _show_ports(client, stack)
+
+
+async def wait(
+    client: "HttpClient",
+    stack: str,
+    names: Sequence[str],
+    show: "Callable[[Sequence[ServiceState]], None]",
+    seconds: float,
+) -> "list[ServiceState]":
+    """Watch the stack until every service is ready or *seconds* are over; return the last state."""
+    from sampan.cli.rollout import STACK, Deployment, Replica, states  # noqa: PLC0415
+    from sampan.client.cache import Cache, Interest  # noqa: PLC0415
+
+    interests = [Interest(view, stack, labels=STACK) for view in (Deployment, Replica)]
+    cache = Cache(client, interests)
+    changed = asyncio.Event()
+    cache.subscribe(lambda _: changed.set())
+
+    def look() -> "list[ServiceState]":
+        seen = states(names, cache.all(Deployment), cache.all(Replica))
+        show(seen)
+        return seen
+
+    async with asyncio.TaskGroup() as group:
+        following = group.create_task(cache.run())
+        try:
+            async with asyncio.timeout(seconds):
+                await cache.synced()
+                while not all(state.done for state in look()):
+                    changed.clear()
+                    await changed.wait()
+        except TimeoutError:
+            pass
+        finally:
+            following.cancel()
+    return look()
+
+
+async def _explain(
+    client: "HttpClient", stack: str, states: "Sequence[ServiceState]", seconds: int
+) -> NoReturn:
+    """Say why it is not up, with the last words of a replica of each service that is not."""
+    for state in states:
+        if not state.done:
+            err.print(Text.assemble((f"{state.name}: ", "bold"), str(state)))
+            for line in await _last_words(client, stack, state):
+                err.print(Text(f"  {line}", style="dim"))
+    unready = ", ".join(state.name for state in states if not state.done)
+    fail(
+        f"{stack} is not up after {seconds} s: {unready}",
+        hint=f"it goes on trying; sampan logs --project {stack} or sampan down --project {stack}",
+    )
+
+
+async def _last_words(client: "HttpClient", stack: str, state: "ServiceState") -> list[str]:
+    from sampan.api import kinds  # noqa: PLC0415
+    from sampan.api.errors import ApiError  # noqa: PLC0415
+
+    if not state.failing:
+        return []
+    path = kinds.PODS.path(stack, state.failing, "log")
+    for previous in ("true", "false") if state.restarted else ("false",):
+        params = {"container": state.name, "tailLines": str(LAST_LINES), "previous": previous}
+        try:
+            async with client.request("GET", path, params=params) as response:
+                lines = (await response.text(errors="replace")).splitlines()
+        except ApiError:
+            continue  # it has never started: the reason is in the state
+        if lines:
+            return [f"the last lines of {state.failing}:", *lines]
+    return []
+
+
+async def _show_ports(client: "HttpClient", stack: str) -> None:
+    from sampan.api import kinds  # noqa: PLC0415
+    from sampan.api.objects import Node, Service  # noqa: PLC0415
+    from sampan.cli.rollout import SERVICE, STACK  # noqa: PLC0415
+
+    services = await client.list(kinds.SERVICES, stack, labels=STACK)
+    published = [s for s in map(Service.of, services.items) if s.spec.type != "ClusterIP"]
+    if not published:
+        return
+    nodes = map(Node.of, (await client.list(kinds.NODES)).items)
+    addresses = ", ".join(node.internal_ip for node in nodes if node.ready and node.internal_ip)
+    for service in published:
+        for port in service.spec.ports:
+            number = port.port if service.spec.type == "LoadBalancer" else port.node_port
+            name = service.metadata.labels.get(SERVICE, service.metadata.name)
+            out.print(
+                f"  {escape(name)}: port {number}/{port.protocol.lower()} on every node "
+                f"({addresses})"
+            )
