@@ -1,7 +1,7 @@
 """Archives of container images, kept by the server so that nodes need no registry.
 
 An archive is what `docker save` or an OCI tool writes, plain or gzip. It is kept under the SHA-256
-its bytes, beside a small JSON file that tells the names of the images inside.
+of its bytes, beside a small JSON file that tells the names of the images inside.
 """
 
 import asyncio

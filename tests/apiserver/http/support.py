@@ -142,9 +142,7 @@ class Live:
                 await control.close()
 
     async def _connected(self, node: str) -> None:
-        async with asyncio.timeout(5):
-            while node not in self.server.connected_nodes():
-                await asyncio.sleep(0.01)
+        await until(lambda: node in self.server.connected_nodes())
 
     async def _serve(
         self,
@@ -178,3 +176,10 @@ def pod(name: str, node: str = "", **meta: Any) -> Object:
             **({"nodeName": node} if node else {}),
         },
     }
+
+
+async def until(condition: Callable[[], bool], *, seconds: float = 5) -> None:
+    """Wait for *condition*, looking often; fail after *seconds*."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - what is waited for has no event
+            await asyncio.sleep(0.01)

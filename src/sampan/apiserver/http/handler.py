@@ -6,6 +6,7 @@ wrong with 500 and a traceback in the log.
 
 import logging
 import time
+from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import web
@@ -35,10 +36,16 @@ from sampan.apiserver.http.special import Special
 from sampan.apiserver.identity import ANONYMOUS, User
 
 _OF_COLLECTIONS: Final = frozenset({"create", "deletecollection", "list", "watch"})
-_COUNTED: Final = "sampan.counted"
 _CONNECT: Final = frozenset({"exec", "attach", "portforward"})
 
 log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Counting:
+    """What a request turns out to be about, once that is known."""
+
+    what: Counted
 
 
 class Handler:
@@ -65,9 +72,10 @@ class Handler:
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         begun = time.monotonic()
+        counted = _Counting(Counted(request.method.lower()[:10]))
         response: web.StreamResponse
         try:
-            response = await self._answer(request)
+            response = await self._answer(request, counted)
         except ApiError as error:
             response = answers.refuse(error)
         except ConnectionError:
@@ -81,10 +89,10 @@ class Handler:
             # Half an answer is out already: breaking the connection is the only way to say so.
             request.transport.abort()
             raise ConnectionResetError
-        self._count(request, response.status, time.monotonic() - begun)
+        self._metrics.count(counted.what, response.status, time.monotonic() - begun)
         return response
 
-    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _answer(self, request: web.BaseRequest, counted: "_Counting") -> web.StreamResponse:
         raw, _, raw_query = request.raw_path.partition("?")
         if not raw.startswith("/"):
             raise BadRequest("the request's path must start with a slash")
@@ -100,7 +108,7 @@ class Handler:
             raise
         if target is None:
             return await self._serve_path(exchange)
-        return await self._serve_resource(exchange, target)
+        return await self._serve_resource(exchange, target, counted)
 
     async def _serve_path(self, exchange: Exchange) -> web.StreamResponse:
         self._authorize(exchange.user, self._about_path(exchange))
@@ -108,14 +116,14 @@ class Handler:
             return await self._nodes.serve(exchange)
         return await self._info.serve(exchange)
 
-    async def _serve_resource(self, exchange: Exchange, target: Target) -> web.StreamResponse:
+    async def _serve_resource(
+        self, exchange: Exchange, target: Target, counted: "_Counting"
+    ) -> web.StreamResponse:
         verb = paths.verb(exchange.request.method, target, watching=exchange.query.flag("watch"))
         _check_method(verb, target)
         if target.subresource in _CONNECT:
             verb = "create"  # to run something in a Pod is no reading, whatever the method
-        exchange.request[_COUNTED] = Counted(
-            verb, target.kind.group, target.kind.plural, target.subresource
-        )
+        counted.what = Counted(verb, target.kind.group, target.kind.plural, target.subresource)
         self._authorize(exchange.user, target.asked(verb))
         special = self._special.find(target)
         if special:
@@ -128,10 +136,6 @@ class Handler:
     def _authorize(self, user: User, asked: Attributes) -> None:
         if self._policies.current().allows(user, asked) is None:
             raise _forbidden(user, asked)
-
-    def _count(self, request: web.BaseRequest, status: int, seconds: float) -> None:
-        what = request.get(_COUNTED) or Counted(request.method.lower()[:10])
-        self._metrics.count(what, status, seconds)
 
 
 def _check_method(verb: str, target: Target) -> None:
