@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
-import msgspec
 import typer
 
 from sampan.agent.config import AgentConfig
@@ -52,10 +51,21 @@ def agent(
 
 
 def run_node(config: AgentConfig, token: str) -> None:
-    """Start the node's containerd, join, and be its agent until a signal comes.
+    """Start the node's containerd, join, and be its agent until a signal comes."""
+    start_runtime(config)
+    from sampan import assembly  # noqa: PLC0415 - heavy; containerd starts meanwhile
 
-    The order matters: containerd starts while the server may still be starting, and its mount
-    namespace can be entered only while this process has one thread.
+    try:
+        credentials = enrol(config.server, token, config.node_name, config.ca.parent)
+    except EnrolmentError as error:
+        fail(str(error))
+    assembly.run_agent(assembly.joined(config, credentials))
+
+
+def start_runtime(config: AgentConfig) -> None:
+    """Start the node's containerd and see the file system as it does.
+
+    Its mount namespace can be entered only while this process has one thread.
     """
     from sampan.agent import containerd  # noqa: PLC0415 - useless to `--help`
 
@@ -63,21 +73,6 @@ def run_node(config: AgentConfig, token: str) -> None:
         containerd.join_mount_namespace(containerd.ensure_containerd(config))
     except containerd.NodeError as error:
         fail(str(error))
-    from sampan import assembly  # noqa: PLC0415 - heavy; containerd starts meanwhile
-
-    try:
-        credentials = enrol(config.server, token, config.node_name, config.ca.parent)
-    except EnrolmentError as error:
-        fail(str(error))
-    cluster = credentials.cluster
-    assembly.run_agent(
-        msgspec.structs.replace(
-            config,
-            cluster_cidr=cluster["clusterCIDR"],
-            service_cidr=cluster["serviceCIDR"],
-            dns_ip=cluster["dnsIP"],
-        )
-    )
 
 
 def read_token(file: Path | None, credentials: Credentials) -> str:

@@ -1,13 +1,16 @@
 """`sampan server`: the API, the controllers, the scheduler, and by default a node."""
 
 import socket
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from sampan.cli import doctor
-from sampan.cli.terminal import fail
+from sampan.agent.config import AgentConfig
+from sampan.cli import agent, doctor
+from sampan.cli.terminal import fail, out
+from sampan.client.enrol import Credentials
 
 DATA = Path("/var/lib/sampan/server")
 PORT = 6443
@@ -25,22 +28,47 @@ def server(
     run_agent: Annotated[
         bool, typer.Option("--agent/--no-agent", help="Be a node as well.")
     ] = True,
+    node_name: Annotated[str, typer.Option(help="The node's name; else the host's.")] = "",
+    agent_data_dir: Annotated[Path, typer.Option(help="The node's images, logs, volumes.")] = (
+        agent.DATA
+    ),
+    agent_run_dir: Annotated[Path, typer.Option(help="What of the node a reboot may take.")] = (
+        agent.RUN
+    ),
 ) -> None:
     """Run a server. Prints how to add nodes; a signal stops it, containers go on."""
-    from sampan import assembly  # noqa: PLC0415 - heavy, and useless to `--help`
-
+    advertise = advertise or own_address()
+    node = None
     if run_agent:
         doctor.require()
+        credentials = Credentials(agent_data_dir / "pki")
+        node = AgentConfig(
+            node_name=node_name or socket.gethostname().lower(),
+            node_ip=advertise,
+            server="",
+            data_dir=agent_data_dir,
+            run_dir=agent_run_dir,
+            ca=credentials.ca,
+            certificate=credentials.certificate,
+            key=credentials.key,
+        )
+        agent.start_runtime(node)
+    from sampan import assembly  # noqa: PLC0415 - heavy; containerd starts meanwhile
+
     config = assembly.ServerConfig(
-        data_dir=data_dir,
-        listen=tuple(listen or ("0.0.0.0",)),
-        port=port,
-        advertise=advertise or own_address(),
+        data_dir=data_dir, listen=tuple(listen or ("0.0.0.0",)), port=port, advertise=advertise
     )
     try:
-        assembly.run_server(config, node=run_agent)
+        assembly.run_server(config, node=node, started=partial(_tell, config.url))
     except assembly.CannotStart as error:
         fail(str(error))
+
+
+def _tell(url: str, token: str) -> None:
+    out.print(f"[green]✓[/] the API answers at {url}")
+    out.print("  to use it here:    sampan kubeconfig > ~/.kube/config")
+    out.print("  to add a machine, run on it:")
+    out.print(f"  sampan agent --server {url} --token {token}", soft_wrap=True)
 
 
 def own_address() -> str:
