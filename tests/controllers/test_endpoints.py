@@ -153,7 +153,7 @@ async def test_a_slice_that_somebody_deletes_or_spoils_is_put_right() -> None:
         await api.delete(kinds.ENDPOINT_SLICES, part["metadata"]["name"], "default")
         await until(lambda: ready(api) == ["one"])
         (part,) = api.of(kinds.ENDPOINT_SLICES)
-        spoilt = {"endpoints": []}
+        spoilt: Object = {"endpoints": []}
         await api.patch(kinds.ENDPOINT_SLICES, part["metadata"]["name"], spoilt, "default")
         await until(lambda: ready(api) == ["one"])
 
