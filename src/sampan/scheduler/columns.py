@@ -190,7 +190,8 @@ class Table:
     def _set_capacity(self, row: int, node: Node) -> None:
         self.capacity[:, row] = 0
         for name, value in amounts(node.status.allocatable or node.status.capacity).items():
-            self.capacity[self.resource(name), row] = value
+            number = self.resource(name)  # first: it may replace the array
+            self.capacity[number, row] = value
         capacity = np.maximum(self.capacity[:2, row], 1)
         self.per_percent[:, row] = np.where(self.capacity[:2, row] > 0, 100.0 / capacity, 0.0)
         self._reweigh(row)
@@ -264,7 +265,8 @@ class Table:
 
     def _use(self, demand: Demand, row: int, sign: int) -> None:
         for name, value in demand.requests.items():
-            self.used[self.resource(name), row] += sign * value
+            number = self.resource(name)  # first: it may replace the array
+            self.used[number, row] += sign * value
         self.weighed[CPU, row] += sign * demand.weighed[CPU]
         self.weighed[MEMORY, row] += sign * demand.weighed[MEMORY]
         for port in demand.ports:

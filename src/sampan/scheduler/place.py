@@ -5,7 +5,7 @@ same share their ratings: after one is placed, only the row that it went to is r
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 from zlib import crc32
@@ -73,6 +73,16 @@ class Placer:
             self._asks.move_to_end(demand.signature)
         self._refresh(ask)
         return ask
+
+    def ratings(self, ask: Ask) -> Mapping[str, float]:
+        """Return what every node that would take *ask* is worth, by name."""
+        ratings = self._in_company(ask)
+        feasible = np.flatnonzero(ratings > NOWHERE)
+        rows = picked(ask.rows, feasible)
+        return {
+            self.table.names[row]: rating
+            for row, rating in zip(rows.tolist(), ratings[feasible].tolist(), strict=True)
+        }
 
     # ---- the best row
 
