@@ -1,0 +1,400 @@
+"""The Pods of one node made real: the shell around `plan` and `status`.
+
+A key is a Pod's uid, and one worker at a time has it: look at what is known, plan, do, until there
+is nothing left to do now. What wakes a key is news: from the API's watch, from the runtime, from
+probes, from work that went on beside. Nothing polls; every half minute the runtime's lists are
+compared with what is known, in case an event was lost.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Iterable
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from sampan.agent.after import awaited, awaited_services
+from sampan.agent.config import AgentConfig
+from sampan.agent.containerconfig import Cluster
+from sampan.agent.env import ConfigError
+from sampan.agent.events import Events
+from sampan.agent.memory import Memory, Seen, recall
+from sampan.agent.payload import is_payload
+from sampan.agent.plan import CheckAgain, LetGo, Situation, plan
+from sampan.agent.prober import Prober
+from sampan.agent.pulls import Images
+from sampan.agent.record import Record
+from sampan.agent.reporter import Reporter
+from sampan.agent.resources import node_capacity
+from sampan.agent.runtime import (
+    Container,
+    ContainerEnded,
+    ImageEvent,
+    Runtime,
+    RuntimeFailure,
+    Sandbox,
+)
+from sampan.agent.sources import Sources
+from sampan.agent.spec import NodePod, NodePodSpec
+from sampan.agent.tools import Tools
+from sampan.agent.volumes import Volumes
+from sampan.agent.work import Turn, Work
+from sampan.aio.backoff import Backoff
+from sampan.aio.queue import KeyedQueue
+from sampan.api.errors import ApiError
+from sampan.api.objects import EndpointSlice, Metadata, Service
+from sampan.client.cache import Cache, Delta, Interest
+from sampan.client.interface import Client
+
+RELIST: Final = 30.0
+REFRESH: Final = 20.0
+"""How old what a volume shows of the API may get, in seconds."""
+ROUNDS: Final = 64
+"""A Pod that is not settled after so many plans in a row lets others go first."""
+NEIGHBOURS: Final = (Interest(Service), Interest(EndpointSlice))
+"""What `Pods` reads of the rest of the cluster."""
+
+log = logging.getLogger(__name__)
+
+
+def _wall_clock() -> datetime:
+    return datetime.now(UTC)
+
+
+class Pods:
+    """*neighbours* follows (at least) `NEIGHBOURS` and is run by the caller."""
+
+    def __init__(
+        self,
+        config: AgentConfig,
+        client: Client,
+        runtime: Runtime,
+        neighbours: Cache,
+        *,
+        now: Callable[[], datetime] = _wall_clock,
+    ) -> None:
+        self._runtime = runtime
+        self._neighbours = neighbours
+        self._now = now
+        self._records: dict[str, Record] = {}
+        self._queue: KeyedQueue[str] = KeyedQueue(Backoff(first=0.05, cap=30.0))
+        self._group: asyncio.TaskGroup | None = None
+        fields = f"spec.nodeName={config.node_name}"
+        self._cache = Cache(client, [Interest(NodePod, fields=fields)])
+        self._events = Events(client, config.node_name, now)
+        self._images = Images(runtime)
+        capacity = node_capacity()
+        # Starting is all CPU: more at once than there are cores only makes each one later.
+        self._starting = asyncio.Semaphore(max(capacity.cpus, 2))
+        sources = Sources(client)
+        self._tools = Tools(
+            ip=config.node_ip,
+            log_dir=config.log_dir,
+            cluster=Cluster(config.dns_ip, config.cluster_domain),
+            capacity=capacity,
+            client=client,
+            runtime=runtime,
+            volumes=Volumes(config.volume_dir, config.run_dir / "volumes", sources),
+            sources=sources,
+            images=self._images,
+            events=self._events,
+            services=lambda: neighbours.all(Service),
+            spawn=self._spawn,
+            poke=self._poke,
+            now=now,
+        )
+        self._reporter = Reporter(client, config.node_ip, self._look)
+        self._work = Work(self._tools, flush=self._flush, forget=self._drop)
+        self._prober = Prober(
+            runtime, self._events, config.node_ip, spawn=self._spawn, poke=self._poke, now=now
+        )
+        self._cache.subscribe(self._changed)
+        neighbours.subscribe(self._neighbour_changed)
+
+    async def run(self) -> None:
+        """Make this node's Pods real until cancelled; containers go on without us."""
+        self._records.clear()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._cache.run())
+                await self._cache.synced()
+                await self._neighbours.synced()
+                self._group = group
+                await self._adopt()
+                group.create_task(self._follow_runtime())
+                group.create_task(self._relist_sometimes())
+                group.create_task(self._refresh_sometimes())
+                group.create_task(self._events.run())
+                group.create_task(self._reporter.run())
+                async for uid in self._queue:
+                    group.create_task(self._attend(uid))
+        finally:
+            self._group = None
+
+    def live(self) -> Iterable[NodePod]:
+        """The Pods that this node cares for now."""
+        return [record.pod for record in self._records.values() if not record.gone]
+
+    # One Pod
+
+    async def _attend(self, uid: str) -> None:
+        record = self._records.get(uid)
+        try:
+            if record is not None:
+                await self._settle(record)
+        except (RuntimeFailure, ApiError, OSError, TimeoutError) as error:
+            log.warning("%s: %s", record.pod.metadata.key if record else uid, error)
+            self._fail(uid, error)
+        except Exception as error:  # one Pod's trouble must not end the others
+            log.exception("%s: unexpected", record.pod.metadata.key if record else uid)
+            self._fail(uid, error)
+        else:
+            self._queue.done(uid)
+
+    def _fail(self, uid: str, error: Exception) -> None:
+        if record := self._records.get(uid):
+            record.stale = True
+            self._report(record)
+        self._queue.retry(uid, error)
+
+    async def _settle(self, record: Record) -> None:
+        """Plan and do until there is nothing to do now."""
+        if record.stale:
+            await self._look_at_runtime(record)
+        async with Turn(self._starting) as turn:
+            for _ in range(ROUNDS):
+                steps = plan(self._situation(record))
+                due = [step for step in steps if not isinstance(step, CheckAgain)]
+                for step in due:
+                    if isinstance(step, LetGo):
+                        self._prober.attend(record)
+                    await self._work.do(record, step, turn)
+                if not due:
+                    self._check_again(record.uid, steps)
+                    break
+            else:
+                self._queue.add(record.uid, after=0.1)
+        self._prober.attend(record)
+        self._report(record)
+
+    def _check_again(self, uid: str, steps: Iterable[object]) -> None:
+        waits = [step.after.total_seconds() for step in steps if isinstance(step, CheckAgain)]
+        if waits:
+            self._queue.add(uid, after=max(min(waits), 0.001))
+
+    def _situation(self, record: Record) -> Situation:
+        return Situation(
+            pod=record.pod,
+            seen=record.seen,
+            memory=record.memory,
+            now=self._now(),
+            gone=record.gone,
+            awaited=self._awaited(record),
+        )
+
+    def _awaited(self, record: Record) -> str:
+        if record.seen.containers or not awaited_services(record.pod):
+            return ""
+        slices = self._neighbours.all(EndpointSlice, record.pod.metadata.namespace)
+        return awaited(record.pod, slices)
+
+    def _report(self, record: Record) -> None:
+        self._reporter.report(record, self._situation(record))
+
+    def _look(self, uid: str) -> tuple[Record, Situation] | None:
+        record = self._records.get(uid)
+        return (record, self._situation(record)) if record else None
+
+    async def _flush(self, record: Record) -> None:
+        await self._reporter.write(record, self._situation(record))
+
+    def _drop(self, record: Record) -> None:
+        self._records.pop(record.uid, None)
+        self._prober.attend(record)
+
+    def _poke(self, uid: str) -> None:
+        if uid in self._records:
+            self._queue.add(uid)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        if self._group is None:
+            work.close()
+            raise RuntimeError("the agent's Pods are not running")
+        return self._group.create_task(self._guard(work))
+
+    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception:  # what goes on beside a Pod must not end all the others
+            log.exception("unexpected, beside a Pod's work")
+
+    # What the API says
+
+    def _changed(self, delta: Delta[NodePod]) -> None:
+        if self._group is None:
+            return
+        old, new = delta.old, delta.new
+        if old and (new is None or new.uid != old.uid) and (lost := self._records.get(old.uid)):
+            lost.gone = True
+            self._queue.add(old.uid)
+        if new is None:
+            return
+        record = self._records.get(new.uid)
+        if record is None:
+            record = self._records[new.uid] = self._taken_up(new)
+            record.stale = False
+        elif old and new.uid == old.uid and _only_status(old, new):
+            record.pod = new
+            self._report(record)
+            return
+        record.pod = new
+        self._queue.add(new.uid)
+        if old and _downward(old) != _downward(new):
+            self._spawn(self._refresh([record]))
+
+    def _taken_up(self, pod: NodePod) -> Record:
+        return Record(pod, recall(pod.status, self._now()))
+
+    def _neighbour_changed(self, delta: Delta[Any]) -> None:
+        if delta.view is not EndpointSlice:
+            return
+        piece = delta.latest
+        for record in self._records.values():
+            near = record.pod.metadata.namespace == piece.metadata.namespace
+            if near and piece.service in awaited_services(record.pod):
+                self._poke(record.uid)
+
+    # What the runtime says
+
+    async def _adopt(self) -> None:
+        """Take up what runs already, and find what runs for nobody any more."""
+        for pod in self._cache.all(NodePod):
+            self._records[pod.uid] = self._taken_up(pod)
+        sandboxes, containers = await self._lists()
+        self._find_orphans(sandboxes)
+        for record in list(self._records.values()):
+            await self._load(record, sandboxes, containers)
+            self._queue.add(record.uid)
+        for uid in self._tools.volumes.held() - set(self._records):
+            self._spawn(asyncio.to_thread(self._tools.volumes.remove, uid))
+
+    async def _lists(self) -> tuple[list[Sandbox], list[Container]]:
+        return list(await self._runtime.sandboxes()), list(await self._runtime.containers())
+
+    def _find_orphans(self, sandboxes: Iterable[Sandbox]) -> list[Record]:
+        orphans = []
+        for sandbox in sandboxes:
+            if sandbox.uid not in self._records:
+                record = Record(_stand_in(sandbox), Memory(started_at=self._now()), gone=True)
+                self._records[sandbox.uid] = record
+                orphans.append(record)
+        return orphans
+
+    async def _look_at_runtime(self, record: Record) -> None:
+        await self._load(record, *await self._lists())
+
+    async def _load(
+        self, record: Record, sandboxes: list[Sandbox], containers: list[Container]
+    ) -> None:
+        record.stale = False
+        mine = [s for s in sandboxes if s.uid == record.uid]
+        seen = Seen(
+            tuple([await self._runtime.sandbox(s.id) if s.ready else s for s in mine]),
+            tuple(c for c in containers if c.uid == record.uid),
+        )
+        record.seen = seen
+        for container in seen.containers:
+            await self._work.containers.look(record, container.id)
+
+    async def _follow_runtime(self) -> None:
+        pause = 0.1
+        while True:
+            try:
+                async for event in self._runtime.events():
+                    pause = 0.1
+                    self._heard(event)
+            except RuntimeFailure as error:
+                log.warning("the container runtime is gone: %s; again in %g s", error, pause)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 5.0)
+            for record in self._records.values():
+                record.stale = True
+                self._queue.add(record.uid)
+
+    def _heard(self, event: ContainerEnded | ImageEvent) -> None:
+        if isinstance(event, ImageEvent):
+            self._image_came(event.name)
+            return
+        for record in self._records.values():
+            if any(c.id == event.container for c in record.seen.containers):
+                self._spawn(self._work.containers.ended(record, event.container))
+                return
+
+    def _image_came(self, name: str) -> None:
+        """Whoever waits for an image need not wait for the end of a back-off."""
+        self._images.forget(name)
+        for record in self._records.values():
+            for container in record.pod.every_container:
+                memory = record.of(container.name)
+                if memory.retry_at and not memory.pulling and memory.image_for < 0:
+                    record.remember(container.name, retry_at=None)
+                    self._queue.add(record.uid)
+
+    async def _relist_sometimes(self) -> None:
+        while True:
+            await asyncio.sleep(RELIST)
+            try:
+                sandboxes, containers = await self._lists()
+            except RuntimeFailure as error:
+                log.info("the container runtime does not answer: %s", error)
+                continue
+            for record in [*self._find_orphans(sandboxes), *self._records.values()]:
+                if _differs(record, sandboxes, containers):
+                    record.stale = True
+                    self._queue.add(record.uid)
+
+    # Volumes that show what the API has
+
+    async def _refresh_sometimes(self) -> None:
+        while True:
+            await asyncio.sleep(REFRESH)
+            live = [r for r in self._records.values() if r.memory.prepared and not r.gone]
+            await self._refresh(live)
+
+    async def _refresh(self, records: Iterable[Record]) -> None:
+        for record in records:
+            if not any(is_payload(volume) for volume in record.pod.spec.volumes):
+                continue
+            try:
+                await self._tools.volumes.refresh(self._tools.around(record))
+            except (ConfigError, OSError, ApiError) as error:
+                log.info("%s: volumes not brought up to date: %s", record.pod.metadata.key, error)
+
+
+def _only_status(old: NodePod, new: NodePod) -> bool:
+    before, after = old.metadata, new.metadata
+    return old.spec == new.spec and (
+        before.labels == after.labels
+        and before.annotations == after.annotations
+        and before.deletion_timestamp == after.deletion_timestamp
+        and before.deletion_grace_period_seconds == after.deletion_grace_period_seconds
+        and before.finalizers == after.finalizers
+    )
+
+
+def _downward(pod: NodePod) -> tuple[object, object]:
+    """What of a running Pod may change under its downward API volumes."""
+    return pod.metadata.labels, pod.metadata.annotations
+
+
+def _stand_in(sandbox: Sandbox) -> NodePod:
+    """A Pod that is known only by what runs for it."""
+    metadata = Metadata(name=sandbox.name, namespace=sandbox.namespace, uid=sandbox.uid)
+    return NodePod(metadata=metadata, spec=NodePodSpec())
+
+
+def _differs(record: Record, sandboxes: list[Sandbox], containers: list[Container]) -> bool:
+    known: set[tuple[str, object]] = {(s.id, s.ready) for s in record.seen.sandboxes}
+    known |= {(c.id, c.state) for c in record.seen.containers}
+    found: set[tuple[str, object]] = {(s.id, s.ready) for s in sandboxes if s.uid == record.uid}
+    found |= {(c.id, c.state) for c in containers if c.uid == record.uid}
+    return known != found

@@ -1,0 +1,168 @@
+"""A Pod's volumes on this node: made before its sandbox, kept up to date, removed after it.
+
+What comes from the API lies below the run directory, which is in memory; what the Pod writes lies
+below the volume directory. Both have one directory a Pod, named after its uid.
+"""
+
+import stat
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from sampan.agent import files
+from sampan.agent.env import ConfigError, Surroundings, expand
+from sampan.agent.payload import TokenSource, is_payload, payload, references, tokens
+from sampan.agent.runtime import Mount
+from sampan.agent.sources import Sources
+from sampan.agent.spec import ContainerSpec, NodePod, VolumeMount
+from sampan.api.objects import Object
+from sampan.api.quantities import whole
+
+_PROPAGATION: Final = {
+    "None": "PROPAGATION_PRIVATE",
+    "HostToContainer": "PROPAGATION_HOST_TO_CONTAINER",
+    "Bidirectional": "PROPAGATION_BIDIRECTIONAL",
+}
+_HOST_PATHS: Final = {
+    "Directory": (stat.S_ISDIR, "a directory"),
+    "File": (stat.S_ISREG, "a file"),
+    "Socket": (stat.S_ISSOCK, "a socket"),
+    "CharDevice": (stat.S_ISCHR, "a character device"),
+    "BlockDevice": (stat.S_ISBLK, "a block device"),
+}
+HOLDS_MORE: Final = frozenset({"name"})
+
+
+class Volumes:
+    def __init__(self, kept: Path, gone: Path, sources: Sources) -> None:
+        self._kept = kept
+        self._gone = gone
+        self._sources = sources
+
+    def directory(self, uid: str) -> Path:
+        """Where a Pod's own small files are, such as its /etc/hosts."""
+        return self._kept / uid
+
+    async def prepare(self, around: Surroundings) -> None:
+        """Make all volumes; what is there already stays. Raises ConfigError, OSError, ApiError."""
+        group = _group(around.pod)
+        for volume in around.pod.spec.volumes:
+            if not is_payload(volume):
+                self._make(around.pod, volume, group)
+        await self.refresh(around)
+
+    async def refresh(self, around: Surroundings) -> bool:
+        """Show what the API has now in the volumes that come from it; True if any has changed."""
+        pod = around.pod
+        volumes = [volume for volume in pod.spec.volumes if is_payload(volume)]
+        found = await self._sources.fetch(pod.metadata.namespace, references(volumes))
+        changed = False
+        for volume in volumes:
+            directory = self._place(pod, volume)
+            issued = await self._issue(pod, tokens(volume), directory)
+            content = payload(volume, around, found, issued)
+            changed |= files.write_all(directory, content, _group(pod))
+        return changed
+
+    async def _issue(
+        self, pod: NodePod, wanted: Sequence[TokenSource], directory: Path
+    ) -> Mapping[TokenSource, str]:
+        return {
+            source: await self._sources.token(pod, source, _held(directory / source.path))
+            for source in wanted
+        }
+
+    def _make(self, pod: NodePod, volume: Object, group: int | None) -> None:
+        place = self._place(pod, volume)
+        if "emptyDir" in volume:
+            files.scratch(place, group)
+            asked = volume["emptyDir"] or {}
+            if asked.get("medium") == "Memory":
+                files.mount_memory(place, whole(asked.get("sizeLimit") or 0))
+        elif "hostPath" in volume:
+            _check_host_path(place, volume["hostPath"].get("type") or "")
+        else:
+            kind = next((key for key in volume if key not in HOLDS_MORE), "nothing")
+            raise ConfigError(f"volume {volume['name']!r}: this node cannot mount {kind}")
+
+    def _place(self, pod: NodePod, volume: Object) -> Path:
+        if "hostPath" in volume:
+            return Path(volume["hostPath"]["path"])
+        root = self._gone if is_payload(volume) else self._kept
+        return root / pod.uid / "volumes" / str(volume["name"])
+
+    def mounts(
+        self, pod: NodePod, container: ContainerSpec, env: Mapping[str, str]
+    ) -> tuple[Mount, ...]:
+        """What a container mounts of its Pod's volumes; raise ConfigError if a path is wrong."""
+        volumes = {volume["name"]: volume for volume in pod.spec.volumes}
+        return tuple(
+            self._mount(pod, volumes.get(mount.name), mount, env)
+            for mount in container.volume_mounts
+        )
+
+    def _mount(
+        self, pod: NodePod, volume: Object | None, mount: VolumeMount, env: Mapping[str, str]
+    ) -> Mount:
+        if volume is None:
+            raise ConfigError(f"volume {mount.name!r} is mounted but not in spec.volumes")
+        place = self._place(pod, volume)
+        if sub := mount.sub_path or expand(mount.sub_path_expr, env):
+            place = _below(place, sub, make=not is_payload(volume))
+        return Mount(
+            container_path=mount.mount_path,
+            host_path=str(place),
+            readonly=mount.read_only or is_payload(volume),
+            propagation=_PROPAGATION[mount.mount_propagation],
+        )
+
+    def remove(self, uid: str) -> None:
+        """Remove all that a Pod had; slow when it wrote a lot."""
+        for root in (self._gone, self._kept):
+            files.remove_tree(root / uid)
+
+    def held(self) -> set[str]:
+        """The uids of the Pods that have something here."""
+        roots: Iterable[Path] = (root for root in (self._gone, self._kept) if root.is_dir())
+        return {path.name for root in roots for path in root.iterdir()}
+
+
+def _group(pod: NodePod) -> int | None:
+    group = pod.spec.security_context.get("fsGroup")
+    return None if group is None else int(group)
+
+
+def _held(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+def _check_host_path(path: Path, kind: str) -> None:
+    if kind == "DirectoryOrCreate":
+        path.mkdir(parents=True, exist_ok=True, mode=0o755)
+    elif kind == "FileOrCreate":
+        path.touch(mode=0o644)
+    elif not kind and not path.exists():
+        path.mkdir(parents=True, mode=0o755)
+    expected = {"DirectoryOrCreate": "Directory", "FileOrCreate": "File"}.get(kind, kind)
+    if not expected:
+        return
+    fits, name = _HOST_PATHS[expected]
+    if not path.exists() or not fits(path.stat().st_mode):
+        raise ConfigError(f"hostPath type check failed: {path} is not {name}")
+
+
+def _below(root: Path, sub: str, *, make: bool) -> Path:
+    """Find *sub* in *root*, through links but never out of it."""
+    inside = root.resolve()
+    place = (inside / sub).resolve()
+    if place != inside and inside not in place.parents:
+        raise ConfigError(f"subPath {sub!r} leads out of its volume")
+    if not place.exists():
+        if not make:
+            raise ConfigError(f"subPath {sub!r} is not in its volume")
+        place.mkdir(parents=True)
+        place.chmod(inside.stat().st_mode & 0o7777)
+    return place
