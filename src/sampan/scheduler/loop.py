@@ -241,10 +241,15 @@ class Scheduler:
         self._tell(waiter, explanation)
 
     def _tell(self, waiter: Waiter, explanation: Explanation) -> None:
+        """Tell of a refusal, unless that would be the same again or only other numbers again."""
         clock = asyncio.get_running_loop().time()
-        if waiter.told == explanation.summary and clock < waiter.told_at + TOLD_ANEW:
+        told = waiter.told
+        if told and (
+            str(explanation) == str(told)
+            or (explanation.summary == told.summary and clock < waiter.told_at + TOLD_ANEW)
+        ):
             return
-        waiter.told, waiter.told_at = explanation.summary, clock
+        waiter.told, waiter.told_at = explanation, clock
         self._news.not_scheduled(waiter.pod, "Unschedulable", str(explanation))
         self._news.event(waiter.pod, "Warning", "FailedScheduling", str(explanation))
 

@@ -24,7 +24,7 @@ class Waiter:
     queued: bool = False
     failures: int = 0
     """How often its binding failed."""
-    told: str = ""
+    told: Explanation | None = None
     """What was last said about it, and when."""
     told_at: float = -inf
 
