@@ -73,6 +73,11 @@ class NodeNetwork:
         self._dns: DnsServer | None = None
         self._transactions, self._repairs, self._last_seconds = 0, 0, 0.0
 
+    @property
+    def cluster(self) -> Cache:
+        """What it follows of the cluster (Services, their endpoints, Nodes), for others to read."""
+        return self._cache
+
     async def prepare(self, pod_cidr: str) -> None:
         """Make what Pods need to be started: bridge, tunnel, rules, DNS address, CNI configuration.
 
@@ -140,6 +145,8 @@ class NodeNetwork:
     def _note(self, delta: Delta[Any]) -> None:
         meta = delta.latest.metadata
         if delta.view is Node:
+            if _place(delta.old) == _place(delta.new):
+                return
             self._peers_changed = True
         elif delta.view is EndpointSlice:
             slices = (part for part in (delta.old, delta.new) if part is not None)
@@ -241,6 +248,10 @@ def _interests(node: str) -> list[Interest]:
 
 def _service_of(part: EndpointSlice) -> Iterable[str]:
     return (f"{part.metadata.namespace}/{part.service}",) if part.service else ()
+
+
+def _place(node: Node | None) -> tuple[str, str] | None:
+    return (node.internal_ip, node.spec.pod_cidr) if node else None
 
 
 def _host_ports(pod: Resource | None) -> bool:

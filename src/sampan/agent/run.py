@@ -68,7 +68,7 @@ class Node:
         self._network = NodeNetwork(config, client)
         self._images = ImageStore(config, client, containerd)
         runtime = NodeRuntime(containerd.channel, config.registry_dir)
-        self._pods = Pods(config, client, runtime)
+        self._pods = Pods(config, client, runtime, self._network.cluster)
         self._agent = NodeAgent(config, client, self._prepare_network)
         self._runtime_ready = asyncio.Event()
         self._network_ready = asyncio.Event()

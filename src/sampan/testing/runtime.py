@@ -88,6 +88,7 @@ class FakeRuntime:
         self._containers: dict[str, Container] = {}
         self.exec_answer: Exec = succeed
         self.calls: list[tuple[str, str]] = []
+        self.pulled_with: list[Auth | None] = []
         self.fails: dict[str, str] = {}
         """What each named call refuses with, until it is taken out."""
 
@@ -255,6 +256,8 @@ class FakeRuntime:
         return Image(full) if full in self._behaviours else None
 
     async def pull(self, name: str, auth: Auth | None, sandbox: SandboxConfig | None) -> None:
+        del sandbox
+        self.pulled_with.append(auth)
         await self._enter("pull", name)
         full = normalised(name)
         if full not in self._registry:
