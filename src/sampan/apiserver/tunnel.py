@@ -53,6 +53,10 @@ class Tunnels:
         self._controls: dict[str, Socket] = {}
         self._asked: dict[str, _Asked] = {}
 
+    def __len__(self) -> int:
+        """How many streams were asked for and are not finished."""
+        return len(self._asked)
+
     def nodes(self) -> list[str]:
         return sorted(self._controls)
 

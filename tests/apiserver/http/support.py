@@ -98,7 +98,7 @@ class Live:
         ):
             return Answer(response.status, response.headers, await response.read())
 
-    async def kubectl(self, *arguments: str, stdin: str = "", seconds: float = 30) -> Ran:
+    async def kubectl(self, *arguments: str, stdin: str = "", **environment: str) -> Ran:
         process = await asyncio.create_subprocess_exec(
             KUBECTL,
             "--kubeconfig",
@@ -107,10 +107,10 @@ class Live:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env={"HOME": str(self.scratch)},
+            env={"HOME": str(self.scratch), **environment},
         )
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(30):
                 out, err = await process.communicate(stdin.encode())
         finally:
             if process.returncode is None:

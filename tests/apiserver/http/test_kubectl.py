@@ -11,7 +11,7 @@ async def test_create_get_and_delete(live: Live) -> None:
     assert (await live.kubectl("create", "configmap", "c", "--from-literal=a=1")).code == 0
     got = await live.kubectl("get", "configmap", "c", "-o", "jsonpath={.data.a}")
     assert got.out == "1"
-    assert "data:\n  a: \"1\"" in (await live.kubectl("get", "cm", "c", "-o", "yaml")).out
+    assert 'data:\n  a: "1"' in (await live.kubectl("get", "cm", "c", "-o", "yaml")).out
     assert (await live.kubectl("delete", "cm", "c")).code == 0
     gone = await live.kubectl("get", "cm", "c")
     assert 'configmaps "c" not found' in gone.err

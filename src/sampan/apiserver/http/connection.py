@@ -1,6 +1,7 @@
 """One client's connection: bounds on what it may send before it is heard, errors as Statuses."""
 
 import logging
+from collections.abc import Callable
 from typing import Any, Final
 
 from aiohttp import web
@@ -19,7 +20,21 @@ log = logging.getLogger(__name__)
 
 
 class Connection(RequestHandler):
+    __slots__ = ("_sink",)
+    _sink: Callable[[bytes], None] | None
+
+    def take_over(self, sink: Callable[[bytes], None]) -> None:
+        """From now on give what arrives to *sink*: it is no HTTP any more."""
+        self._sink = sink
+
+    def data_received(self, data: bytes) -> None:
+        if self._sink is None:
+            super().data_received(data)
+        else:
+            self._sink(data)
+
     def connection_made(self, transport: Any) -> None:
+        self._sink = None
         super().connection_made(transport)
         if self._keepalive_handle is not None:
             self._keepalive_handle.cancel()

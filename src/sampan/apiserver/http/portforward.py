@@ -11,14 +11,16 @@ from typing import Any, Final
 from aiohttp import web
 
 from sampan.api.errors import ApiError, BadRequest
-from sampan.apiserver.http import sockets, spdy
+from sampan.apiserver.http import sockets, spdy, upgrade
 from sampan.apiserver.http.exchange import Exchange
 from sampan.apiserver.http.paths import Target
 from sampan.apiserver.http.sockets import WebSocket
 from sampan.apiserver.http.streams import Streams
+from sampan.apiserver.http.upgrade import Upgraded
 from sampan.apiserver.tunnel import Socket, Tunnels, unreachable
 
-PROTOCOL: Final = "SPDY/3.1+portforward.k8s.io"
+SPDY_PROTOCOL: Final = "portforward.k8s.io"
+PROTOCOL: Final = f"SPDY/3.1+{SPDY_PROTOCOL}"
 _WAITING_FRAMES: Final = 64
 _MOST_STREAMS: Final = 1000
 _MOST_PORT: Final = 65535
@@ -31,15 +33,20 @@ class PortForward:
 
     async def serve(self, exchange: Exchange, target: Target) -> web.StreamResponse:
         pod, node = await self._streams.pod(target)
-        if not sockets.wanted(exchange, (PROTOCOL,)):
-            raise BadRequest("port-forward needs a WebSocket upgrade")
+        over_websocket = sockets.wanted(exchange, (PROTOCOL,))
+        protocol = upgrade.chosen(exchange, (SPDY_PROTOCOL,))
+        if not over_websocket and not protocol:
+            raise BadRequest("Upgrade request required: to a WebSocket, or to SPDY/3.1")
         if node not in self._tunnels.nodes():
             raise unreachable(node)
-        client = await sockets.accept(exchange, (PROTOCOL,))
-        metadata = pod["metadata"]
-        await _Session(self._tunnels, node, metadata, client).run()
-        await client.close()
-        return client.response
+        carrier: WebSocket | Upgraded
+        if over_websocket:
+            carrier = await sockets.accept(exchange, (PROTOCOL,))
+        else:
+            carrier = await upgrade.accept(exchange, protocol)
+        await _Session(self._tunnels, node, pod["metadata"], carrier).run()
+        await carrier.close()
+        return carrier.response
 
 
 @dataclass(eq=False)
@@ -56,7 +63,7 @@ class _Connection:
 
 
 class _Session:
-    def __init__(self, tunnels: Tunnels, node: str, pod: dict[str, Any], client: WebSocket) -> None:
+    def __init__(self, tunnels: Tunnels, node: str, pod: dict[str, Any], client: Socket) -> None:
         self._tunnels = tunnels
         self._node = node
         self._pod = pod

@@ -91,11 +91,16 @@ class ApiServer:
         return {
             "sampan_open_watches": len(self._watches),
             "sampan_connected_nodes": len(self._tunnels.nodes()),
+            "sampan_open_streams": len(self._tunnels),
         }
 
     def connected_nodes(self) -> list[str]:
         """The nodes whose agents keep a tunnel to this server."""
         return self._tunnels.nodes()
+
+    def open_streams(self) -> int:
+        """How many streams nodes were asked for and are not finished."""
+        return len(self._tunnels)
 
     async def run(self) -> None:
         """Serve until cancelled; raise CannotListen if an address is not to be had."""

@@ -12,15 +12,16 @@ from aiohttp import web
 from sampan.api.errors import BadRequest
 from sampan.api.objects import Object
 from sampan.api.time import parse_time
-from sampan.apiserver.http import sockets
+from sampan.apiserver.http import sockets, upgrade
+from sampan.apiserver.http.channels import SpdyChannels
 from sampan.apiserver.http.exchange import Exchange
 from sampan.apiserver.http.paths import Target
 from sampan.apiserver.http.queries import Query
-from sampan.apiserver.http.sockets import WebSocket
 from sampan.apiserver.interface import Place, Registry
 from sampan.apiserver.tunnel import Socket, Tunnels
 
 CHANNELS: Final = ("v5.channel.k8s.io", "v4.channel.k8s.io")
+SPDY_CHANNELS: Final = ("v4.channel.k8s.io",)
 _DEFAULT_CONTAINER: Final = "kubectl.kubernetes.io/default-container"
 _CLOSE: Final = 255
 _DONE: Final = frozenset({"Succeeded", "Failed"})
@@ -62,20 +63,36 @@ class Streams:
                 f"cannot {target.subresource} into a container in a completed pod; current phase "
                 f"is {pod['status']['phase']}"
             )
-        if not sockets.wanted(exchange, CHANNELS):
-            raise BadRequest(f"{target.subresource} needs a WebSocket upgrade")
+        over_websocket = sockets.wanted(exchange, CHANNELS)
+        protocol = upgrade.chosen(exchange, SPDY_CHANNELS)
+        if not over_websocket and not protocol:
+            raise BadRequest("Upgrade request required: to a WebSocket, or to SPDY/3.1")
         async with self._tunnels.stream(node, target.subresource, params) as agent:
-            client = await sockets.accept(exchange, CHANNELS)
-            await carry(agent, client)
-            await client.close()
-        return client.response
+            if over_websocket:
+                client = await sockets.accept(exchange, CHANNELS)
+                await carry(agent, client, close_frames=client.protocol == CHANNELS[0])
+                await client.close()
+                return client.response
+            return await _over_spdy(exchange, protocol, agent, params)
 
 
-async def carry(agent: Socket, client: WebSocket) -> None:
-    """Pass frames both ways until one side hangs up."""
+async def _over_spdy(
+    exchange: Exchange, protocol: str, agent: Socket, params: dict[str, Any]
+) -> web.StreamResponse:
+    carrier = await upgrade.accept(exchange, protocol)
+    client = SpdyChannels(carrier)
+    streams = [name for name in ("stdin", "stdout", "stderr") if params[name]]
+    await client.opened([*streams, "error", *(["resize"] if params["tty"] else [])])
+    await carry(agent, client, close_frames=True)
+    await client.close()
+    return carrier.response
+
+
+async def carry(agent: Socket, client: Socket, *, close_frames: bool) -> None:
+    """Pass frames both ways until one side hangs up; some clients know no *close_frames*."""
     async with asyncio.TaskGroup() as group:
         ways = [
-            group.create_task(_pass(agent, client, keep_close=client.protocol == CHANNELS[0])),
+            group.create_task(_pass(agent, client, keep_close=close_frames)),
             group.create_task(_pass(client, agent, keep_close=True)),
         ]
         await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
