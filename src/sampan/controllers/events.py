@@ -5,10 +5,10 @@ The same event about the same object is counted up on one Event object, as Kuber
 
 import asyncio
 import logging
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 from sampan.api import kinds
 from sampan.api.errors import ApiError, NotFound
@@ -21,6 +21,9 @@ REMEMBERED: Final = 4096
 """How many kinds of events are kept in mind for counting up."""
 WAITING: Final = 10_000
 """How many events may wait to be written; more are dropped, because they are only news."""
+BATCH: Final = 32
+
+Same: TypeAlias = tuple[str, ...]
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +44,7 @@ class EventRecorder:
         self._client = client
         self._now = now
         self._waiting: asyncio.Queue[Object] = asyncio.Queue(WAITING)
-        self._written: OrderedDict[tuple[str, ...], tuple[str, int]] = OrderedDict()
+        self._written: OrderedDict[Same, tuple[str, int]] = OrderedDict()
 
     def record(self, event: RecordEvent, source: str, *, name: str = "") -> None:
         try:
@@ -50,34 +53,50 @@ class EventRecorder:
             log.warning("too many events waiting; dropped: %s %s", event.reason, event.message)
 
     async def run(self) -> None:
-        """Write what is recorded, until cancelled."""
+        """Write what is recorded, until cancelled; what waits together goes out together."""
         while True:
             event = await self._waiting.get()
-            try:
-                await self._write(event)
-            except (ApiError, OSError, TimeoutError) as error:
-                log.info("event %s: %s", event["reason"], error)
+            batch = {_same(event): event}
+            times = Counter(batch.keys())
+            while len(batch) < BATCH and not self._waiting.empty():
+                event = self._waiting.get_nowait()
+                batch[_same(event)] = event
+                times[_same(event)] += 1
+            async with asyncio.TaskGroup() as group:
+                for same, event in batch.items():
+                    group.create_task(self._try(event, same, times[same]))
 
-    async def _write(self, event: Object) -> None:
-        about = event["involvedObject"]
-        same = (
-            about["kind"], about["namespace"], about["name"], about["uid"],
-            event["type"], event["reason"], event["message"],
-        )  # fmt: skip
+    async def _try(self, event: Object, same: Same, times: int) -> None:
+        try:
+            await self._write(event, same, times)
+        except (ApiError, OSError, TimeoutError) as error:
+            log.info("event %s: %s", event["reason"], error)
+
+    async def _write(self, event: Object, same: Same, times: int) -> None:
+        """Count *times* on to the Event that says the same already, or make one."""
         namespace = event["metadata"]["namespace"]
         name, count = self._written.pop(same, ("", 0))
         if name:
-            patch = {"count": count + 1, "lastTimestamp": event["lastTimestamp"]}
+            patch = {"count": count + times, "lastTimestamp": event["lastTimestamp"]}
             try:
                 await self._client.patch(kinds.EVENTS, name, patch, namespace)
             except NotFound:
                 name, count = "", 0
         if not name:
-            made = await self._client.create(kinds.EVENTS, event)
+            made = await self._client.create(kinds.EVENTS, {**event, "count": times})
             name = made["metadata"]["name"]
-        self._written[same] = (name, count + 1)
+        self._written[same] = (name, count + times)
         while len(self._written) > REMEMBERED:
             self._written.popitem(last=False)
+
+
+def _same(event: Object) -> Same:
+    """What two Events have in common that tell the same."""
+    about = event["involvedObject"]
+    return (
+        about["kind"], about["namespace"], about["name"], about["uid"],
+        event["type"], event["reason"], event["message"],
+    )  # fmt: skip
 
 
 def event_object(event: RecordEvent, source: str, name: str, now: datetime) -> Object:
