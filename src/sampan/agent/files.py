@@ -121,10 +121,10 @@ def unmount(directory: Path) -> None:
 
 
 def remove_tree(directory: Path) -> None:
-    """Remove *directory*, after what is mounted right below it or one level further down."""
+    """Remove a Pod's *directory*, after the memory that is mounted on its volumes."""
     if not directory.exists():
         return
-    for path in [*directory.glob("*/*"), *directory.glob("*")]:
+    for path in (directory / "volumes").glob("*"):
         if not path.is_symlink() and path.is_mount():
             unmount(path)
     shutil.rmtree(directory, ignore_errors=True)
