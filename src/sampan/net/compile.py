@@ -153,7 +153,9 @@ def _endpoints(
 ) -> Iterator[tuple[Endpoint, int]]:
     for part in slices:
         for offered in part.ports:
-            if (offered.name, offered.protocol) == (port.name, port.protocol) and offered.port:
+            if (offered.name, offered.protocol) == (port.name, port.protocol) and is_port(
+                offered.port
+            ):
                 yield from ((e, offered.port) for e in part.endpoints if is_ipv4(*e.addresses[:1]))
 
 
@@ -186,3 +188,7 @@ def is_ipv4(address: str = "") -> bool:
     except (OSError, UnicodeEncodeError, ValueError):
         return False
     return True
+
+
+def is_port(number: int) -> bool:
+    return 0 < number < 1 << 16

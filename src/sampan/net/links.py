@@ -31,7 +31,7 @@ _NEWROUTE, _DELROUTE, _GETROUTE = 24, 25, 26
 _NEWNEIGH, _DELNEIGH, _GETNEIGH = 28, 29, 30
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER = 1, 3, 4, 10
-_IFLA_PROTINFO, _IFLA_LINKINFO, _IFLA_NET_NS_FD, _BRPORT_MODE = 12, 18, 28, 4
+_IFLA_PROTINFO, _IFLA_OPERSTATE, _IFLA_LINKINFO, _IFLA_NET_NS_FD, _BRPORT_MODE = 12, 16, 18, 28, 4
 _INFO_KIND, _INFO_DATA, _VETH_PEER = 1, 2, 1
 _VXLAN_ID, _VXLAN_LINK, _VXLAN_LOCAL, _VXLAN_LEARNING, _VXLAN_PORT = 1, 2, 4, 7, 15
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
@@ -46,6 +46,7 @@ _PERMANENT: Final = 0x80
 _NTF_SELF: Final = 0x02
 _SCOPE_LINK: Final = 253
 SCOPE_HOST: Final = 254
+_OPERATIONAL: Final = b"\6"
 
 _LINK = struct.Struct("=BxHiII")
 _ADDRESS = struct.Struct("=BBBBI")
@@ -153,6 +154,12 @@ def vxlan_local(netlink: Netlink, name: str) -> IPv4Address | None:
     info = dict(attributes(dict(attributes(body[_LINK.size :])).get(_IFLA_LINKINFO, b"")))
     data = dict(attributes(info.get(_INFO_DATA, b"")))
     return IPv4Address(data[_VXLAN_LOCAL]) if _VXLAN_LOCAL in data else None
+
+
+def is_carrying(netlink: Netlink, name: str) -> bool:
+    """Say whether a device sends: it is on, plugged in, and the kernel has noticed."""
+    [(_, body)] = netlink.ask(_GETLINK, _LINK.pack(0, 0, index(name), 0, 0))
+    return dict(attributes(body[_LINK.size :])).get(_IFLA_OPERSTATE) == _OPERATIONAL
 
 
 def add_address(netlink: Netlink, name: str, address: IPv4Interface, *, scope: int = 0) -> None:

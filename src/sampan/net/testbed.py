@@ -6,6 +6,8 @@ behind it, and with *egress* this machine takes the nodes' packets on to the res
 
 import re
 import socket
+import time
+from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from sampan.net.links import Route
 from sampan.net.netlink import Netlink
 from sampan.net.sysctl import forward_packets, write
 
+_NOTICED_WITHIN = 2.0
 _FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 _BORROWED = Path("/run/sampan/ip_forward.was-off")
 
@@ -32,6 +35,8 @@ def create(name: str, *, subnet: str, nodes: int, egress: bool) -> None:
         links.set_link(netlink, _bridge(name), up=True)
         for number in range(1, nodes + 1):
             _create_node(netlink, name, number, network)
+        cables = [_cable(name, number) for number in range(1, nodes + 1)]
+        _wait_until(lambda: all(links.is_carrying(netlink, cable) for cable in cables))
     if egress:
         _open_egress(name, network)
 
@@ -69,6 +74,13 @@ def _namespace(name: str, node: str) -> str:
 
 def _on(network: IPv4Network, address: IPv4Address) -> IPv4Interface:
     return IPv4Interface((address, network.prefixlen))
+
+
+def _wait_until(condition: Callable[[], bool]) -> None:
+    """Wait until the kernel has noticed new cables; a packet sent before is lost for a second."""
+    deadline = time.monotonic() + _NOTICED_WITHIN
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.001)
 
 
 def _create_node(netlink: Netlink, name: str, number: int, network: IPv4Network) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 RESOLV_CONF: Final = Path("/etc/resolv.conf")
+PORT: Final = 53
 PATIENCE: Final = 1.5
 """Seconds for one server to answer; a client gives up after five."""
 FAILURES: Final = 3
@@ -87,7 +88,7 @@ async def _by_datagram(server: str, query: bytes) -> bytes:
     loop = asyncio.get_running_loop()
     family = socket.AF_INET6 if ":" in server else socket.AF_INET
     transport, protocol = await loop.create_datagram_endpoint(
-        lambda: _Answer(query), remote_addr=(server, 53), family=family
+        lambda: _Answer(query), remote_addr=(server, PORT), family=family
     )
     try:
         transport.sendto(query)
@@ -97,7 +98,7 @@ async def _by_datagram(server: str, query: bytes) -> bytes:
 
 
 async def _by_stream(server: str, query: bytes) -> bytes:
-    reader, writer = await asyncio.open_connection(server, 53)
+    reader, writer = await asyncio.open_connection(server, PORT)
     try:
         writer.write(len(query).to_bytes(2, "big") + query)
         size = int.from_bytes(await reader.readexactly(2), "big")

@@ -14,7 +14,7 @@ from itertools import count
 from typing import Final, NamedTuple
 
 from sampan.api.objects import Endpoint, EndpointSlice, Service, ServicePort
-from sampan.net.compile import is_ipv4
+from sampan.net.compile import is_ipv4, is_port
 
 A, CNAME, SOA, PTR, SRV, ANY = 1, 5, 6, 12, 33, 255
 TTL: Final = 5
@@ -56,7 +56,8 @@ def service_records(
     if spec.type == "ExternalName":
         return _alias(name, spec.external_name)
     if spec.headless:
-        return tuple(dict.fromkeys(_headless(name, slices)))
+        sets = (_of_endpoint(name, endpoint, part) for endpoint, part in _published(slices))
+        return tuple(dict.fromkeys(record for records in sets for record in records))
     return tuple(_clustered(name, spec.ports, [spec.cluster_ip, *spec.cluster_ips]))
 
 
@@ -79,13 +80,14 @@ def _clustered(
             yield _service_location(name, port.name, port.protocol, port.port, name)
 
 
-def _headless(name: bytes, slices: Iterable[EndpointSlice]) -> Iterator[Record]:
+def _published(slices: Iterable[EndpointSlice]) -> Iterator[tuple[Endpoint, EndpointSlice]]:
     for part in slices:
         if part.address_type != "IPv4":
             continue
         for endpoint in part.endpoints:
-            if endpoint.conditions.ready and is_ipv4(*endpoint.addresses[:1]):
-                yield from _of_endpoint(name, endpoint, part)
+            sayable = len(endpoint.hostname) <= LONGEST_LABEL
+            if endpoint.conditions.ready and is_ipv4(*endpoint.addresses[:1]) and sayable:
+                yield endpoint, part
 
 
 def _of_endpoint(name: bytes, endpoint: Endpoint, part: EndpointSlice) -> Iterator[Record]:
@@ -96,12 +98,12 @@ def _of_endpoint(name: bytes, endpoint: Endpoint, part: EndpointSlice) -> Iterat
     yield Record(host, A, packed)
     yield Record(_reversed(address), PTR, host)
     for port in part.ports:
-        if port.name:
+        if port.name and is_port(port.port):
             yield _service_location(name, port.name, port.protocol, port.port, host)
 
 
 def _service_location(name: bytes, port: str, protocol: str, number: int, host: bytes) -> Record:
-    owner = wire(f"_{port}._{protocol}")[:-1] + name
+    owner = wire(f"_{port[: LONGEST_LABEL - 1]}._{protocol}")[:-1] + name
     return Record(owner, SRV, struct.pack(">HHH", 0, 100, number) + host)
 
 
@@ -229,7 +231,7 @@ class Zone:
     def _unknown(self, question: Question) -> bytes | Elsewhere:
         name = question.name
         if name.endswith(_REVERSE):
-            address = _address(name[: -len(_REVERSE)], ".", backwards=True)
+            address = _address(_labels(name[: -len(_REVERSE)])[::-1])
             if not address or not any(address in network for network in self._networks):
                 return Elsewhere(question, name)
             return self._none(question, NXDOMAIN)
@@ -243,11 +245,12 @@ class Zone:
 
     def _pod(self, question: Question, labels: bytes) -> bytes:
         """10-42-1-7.NAMESPACE.pod.DOMAIN is what it says it is."""
-        dashed = labels[1 : 1 + labels[0]] if labels else b""
-        address = _address(bytes([len(dashed)]) + dashed, "-")
-        one_more = len(labels) > len(dashed) + 2
-        if not address or not one_more or address not in self._networks[0]:
-            return self._none(question, NOERROR if labels and not dashed else NXDOMAIN)
+        first = labels[1 : 1 + labels[0]]
+        if len(labels) == 1 + len(first):
+            return self._none(question, NOERROR)  # a namespace, which has no address
+        address = _address([first], "-")
+        if not address or address not in self._networks[0]:
+            return self._none(question, NXDOMAIN)
         if question.kind != A:
             return self._none(question, NOERROR)
         return reply(question, [_resource(Record(b"", A, address.packed))])
@@ -318,14 +321,16 @@ def _resource(record: Record) -> bytes:
     return _AT_QUESTION.to_bytes(2, "big") + head + record.data
 
 
-def _address(labels: bytes, separator: str, *, backwards: bool = False) -> IPv4Address | None:
-    parts = []
-    while labels and labels[0]:
-        parts.append(labels[1 : 1 + labels[0]].decode("ascii", "replace"))
-        labels = labels[1 + labels[0] :]
-    if separator != ".":
-        parts = parts[0].split(separator) if parts else []
+def _labels(name: bytes) -> list[bytes]:
+    found = []
+    while name and name[0]:
+        found.append(name[1 : 1 + name[0]])
+        name = name[1 + name[0] :]
+    return found
+
+
+def _address(parts: Sequence[bytes], dot: str = ".") -> IPv4Address | None:
     try:
-        return IPv4Address(".".join(reversed(parts) if backwards else parts))
-    except AddressValueError:
+        return IPv4Address(b".".join(parts).decode("ascii").replace(dot, "."))
+    except (AddressValueError, UnicodeDecodeError):
         return None

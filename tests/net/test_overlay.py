@@ -1,0 +1,187 @@
+"""Ways to the Pods of other nodes: decided from what the kernel says, and set whole."""
+
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+
+import pytest
+
+from sampan.net import links, namespaces
+from sampan.net.links import Neighbour, Route
+from sampan.net.netlink import Netlink
+from sampan.net.overlay import OVERHEAD, Peer, plan
+from sampan.net.rules import BRIDGE, VXLAN
+from sampan.net.sysctl import forward_packets
+from tests.net.lab import Lab, LabNode, ask, call, needs_root, service, slice_of
+
+NEAR = Peer(IPv4Address("192.168.0.2"), IPv4Network("10.42.2.0/24"))
+FAR = Peer(IPv4Address("203.0.113.3"), IPv4Network("10.42.3.0/24"))
+ROUTER = IPv4Address("192.168.0.1")
+
+
+def way_to(address: IPv4Address) -> Route | None:
+    near = address in IPv4Network("192.168.0.0/24")
+    return Route(IPv4Network(address), "eth0", None if near else ROUTER)
+
+
+def test_a_peer_on_our_link_is_routed_to_directly() -> None:
+    made = plan([NEAR], way_to)
+    assert made.routes == {Route(NEAR.pods, "eth0", via=NEAR.address)}
+    assert not made.neighbours
+    assert not made.vteps
+
+
+def test_a_peer_behind_a_router_is_tunnelled_to() -> None:
+    made = plan([FAR], way_to)
+    end, mac = IPv4Address("10.42.3.0"), links.mac_of(FAR.address)
+    assert made.routes == {Route(FAR.pods, VXLAN, via=end, onlink=True)}
+    assert made.neighbours == {Neighbour(end, mac)}
+    assert made.vteps == {Neighbour(FAR.address, mac)}
+
+
+def test_a_peer_that_cannot_be_reached_now_gets_a_tunnel_for_later() -> None:
+    assert plan([FAR], lambda _: None) == plan([FAR], way_to)
+
+
+class Routed(Lab):
+    """Two nodes on links of their own, and a router between them."""
+
+    def build_routed(self) -> None:
+        self.router = f"sampan-{self.name}-router"
+        namespaces.create(self.router)
+        self.exit.callback(namespaces.delete, self.router)
+        namespaces.run_in(self.router, forward_packets)
+        for number in (1, 2):
+            self._add_node(number)
+        one, other = self.nodes
+        one.reach(other)
+        other.reach(one)
+
+    def _add_node(self, number: int) -> None:
+        network = IPv4Network(f"10.214.{number}.0/24")
+        namespace = f"sampan-{self.name}-node-{number}"
+        namespaces.create(namespace)
+        self.exit.callback(namespaces.delete, namespace)
+
+        def plug() -> None:
+            cable = f"n{number}"
+            with Netlink() as netlink, namespaces.path(namespace).open("rb") as file:
+                links.add_veth(
+                    netlink,
+                    cable,
+                    peer="eth0",
+                    peer_namespace=file.fileno(),
+                    peer_mac=links.mac_of(network[10]),
+                )
+                links.set_link(netlink, cable, up=True)
+                links.add_address(netlink, cable, IPv4Interface((network[1], 24)))
+
+        def dress() -> None:
+            with Netlink() as netlink:
+                links.set_link(netlink, "lo", up=True)
+                links.set_link(netlink, "eth0", up=True)
+                links.add_address(netlink, "eth0", IPv4Interface((network[10], 24)))
+                default = Route(IPv4Network("0.0.0.0/0"), "eth0", via=network[1])
+                links.set_route(netlink, default, ours=False)
+
+        namespaces.run_in(self.router, plug)
+        namespaces.run_in(namespace, dress)
+        self.nodes.append(LabNode(f"node-{number}", namespace, network[10], number))
+
+
+@pytest.fixture
+def routed() -> Iterator[Routed]:
+    lab = Routed()
+    try:
+        lab.build_routed()
+        yield lab
+    finally:
+        lab.close()
+
+
+@needs_root
+def test_packets_cross_a_router_in_a_tunnel(routed: Routed) -> None:
+    one, other = routed.nodes
+    a, b = one.pod(2), other.pod(2)
+    routed.answer(a, 8080, "a")
+    routed.answer(b, 8080, "b")
+    assert call(a, b.address, 8080) == ("b", a.address)
+    assert call(b, a.address, 8080) == ("a", b.address)
+    assert call(one, b.address, 8080)[0] == "b"
+    assert ask(a, b.address, 8080, size=4000) == "b"
+    for node in routed.nodes:
+        node.serve(service("web", "10.43.0.80"), slice_of(b))
+    assert call(a, "10.43.0.80", 80) == ("b", a.address)
+    assert call(one, "10.43.0.80", 80)[0] == "b"
+
+
+@needs_root
+def test_full_packets_fit_into_the_tunnel(routed: Routed) -> None:
+    one, other = routed.nodes
+    assert one.mtu == other.mtu == 1500 - OVERHEAD
+    a, b = one.pod(2), other.pod(2)
+    routed.answer(b, 8080, "b")
+    header = 28
+    assert ask(a, b.address, 8080, size=one.mtu - header) == "b"
+
+
+@needs_root
+def test_setting_the_ways_again_changes_nothing_and_stale_ones_go(routed: Routed) -> None:
+    one, other = routed.nodes
+
+    def state() -> tuple[set[Route], set[Neighbour], set[Neighbour]]:
+        with Netlink() as netlink:
+            routes = set(links.our_routes(netlink))
+            return routes, links.neighbours(netlink, VXLAN), links.forwarding(netlink, VXLAN)
+
+    before = one.do(state)
+    assert all(before)
+    one.reach(other)
+    assert one.do(state) == before
+    one.reach()
+    assert one.do(state) == (set(), set(), set())
+
+
+@needs_root
+def test_laying_the_ground_again_is_harmless_and_cleanup_leaves_nothing(routed: Routed) -> None:
+    [one, _] = routed.nodes
+
+    def devices() -> set[str]:
+        with Netlink() as netlink:
+            held = {f"{name} {address}" for name, address in links.addresses(netlink)}
+            return held | {f"route {route}" for route in links.our_routes(netlink)}
+
+    laid = one.do(devices)
+    assert one.do(lambda: one.kernel.lay(one.ground, one.program)) == one.mtu
+    assert one.do(devices) == laid
+    one.do(lambda: one.kernel.cleanup(one.ground))
+    assert one.do(devices) == {"lo 127.0.0.1/8", f"eth0 {one.address}/24"}
+    one.do(lambda: one.kernel.cleanup(one.ground))
+    assert BRIDGE not in str(one.do(devices))
+
+
+@needs_root
+def test_a_node_that_got_another_address_or_range_has_no_rest_of_the_old(routed: Routed) -> None:
+    [one, _] = routed.nodes
+    old = one.ground
+    moved = IPv4Address("10.214.1.77")
+
+    def move() -> set[str]:
+        with Netlink() as netlink:
+            links.add_address(netlink, "eth0", IPv4Interface((moved, 24)))
+        pods = IPv4Network("10.42.9.0/24")
+        one.kernel.lay(type(old)(moved, pods, old.services, old.dns), one.program)
+        with Netlink() as netlink:
+            assert links.vxlan_local(netlink, VXLAN) == moved
+            return {str(held) for name, held in links.addresses(netlink) if name != "eth0"}
+
+    assert one.do(move) == {"127.0.0.1/8", "10.43.0.10/32", "10.42.9.1/24", "10.42.9.0/32"}
+
+
+@needs_root
+def test_a_node_whose_address_is_nowhere_is_told_so(routed: Routed) -> None:
+    [one, _] = routed.nodes
+    lost = type(one.ground)(
+        IPv4Address("198.51.100.1"), one.pods, one.ground.services, one.ground.dns
+    )
+    with pytest.raises(LookupError, match=r"198\.51\.100\.1"):
+        one.do(lambda: one.kernel.lay(lost, one.program))
