@@ -14,7 +14,7 @@ def container(cpu: str = "", memory: str = "", **more: Any) -> Object:
     return {"name": "c", "resources": {"requests": requests}, **more}
 
 
-SIDECAR = {"restartPolicy": "Always"}
+SIDECAR: Object = {"restartPolicy": "Always"}
 
 
 @pytest.mark.parametrize(
@@ -82,8 +82,8 @@ def test_pods_that_ask_the_same_share_one_demand() -> None:
 
 
 def test_sidecars_keep_their_host_ports_and_init_containers_do_not() -> None:
-    port = {"ports": [{"containerPort": 1, "hostPort": 1000}]}
-    sidecar = {"ports": [{"containerPort": 1, "hostPort": 2000, "protocol": "UDP"}]}
+    port: Object = {"ports": [{"containerPort": 1, "hostPort": 1000}]}
+    sidecar: Object = {"ports": [{"containerPort": 1, "hostPort": 2000, "protocol": "UDP"}]}
     spec = {
         "containers": [container()],
         "initContainers": [container(**port), container(**sidecar, **SIDECAR)],

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from functools import partial
 
 from sampan.api import kinds
 from sampan.api.errors import ServiceUnavailable
@@ -221,12 +222,16 @@ async def test_a_cordoned_node_gets_nothing_new_until_it_is_uncordoned() -> None
         await until(lambda: api.node_of("web") == "n1", within=1)
 
 
+def says(api: BindingApi, text: str) -> bool:
+    return text in api.why("big")
+
+
 async def test_repeated_refusals_are_one_event_that_counts() -> None:
     api = await cluster(raw_node("n1", cpu="1"))
     async with scheduling(api):
         await api.add(kinds.PODS, raw_pod("big", cpu="9"))
         for i in range(2, 6):
-            await until(lambda i=i: f"0/{i - 1} nodes" in api.why("big"))
+            await until(partial(says, api, f"0/{i - 1} nodes"))
             await api.add(kinds.NODES, raw_node(f"n{i}", cpu="1"))
         await until(lambda: "0/5 nodes" in api.why("big"))
         await until(lambda: api.events("FailedScheduling")[0]["count"] == 5)

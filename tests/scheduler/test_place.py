@@ -56,7 +56,7 @@ def test_replicas_spread_over_zones_and_then_over_hosts() -> None:
         node("a1", zone="a"), node("a2", zone="a"), node("b1", zone="b"), node("b2", zone="b")
     )
     replicas = [pod(owner="web") for _ in range(4)]
-    zones = Counter()
+    zones: Counter[str] = Counter()
     for each in replicas[:2]:
         zones[str(cluster.place(each))[0]] += 1
     assert zones == {"a": 1, "b": 1}

@@ -236,7 +236,7 @@ def test_nodes_that_the_pod_could_not_use_make_no_domain() -> None:
     cluster.bind(pod(labels=WEB), "a")
     cluster.bind(pod(labels=WEB), "b")
 
-    def wanted(**policy: str) -> Any:
+    def wanted(**policy: Any) -> Any:
         constraint = spread(WEB, **policy)
         return pod(labels=WEB, nodeSelector={"pool": "x"}, topologySpreadConstraints=[constraint])
 
@@ -328,8 +328,8 @@ def test_only_pods_that_all_terms_mean_satisfy_affinity() -> None:
 def test_a_namespace_that_gets_a_label_is_counted_from_then_on() -> None:
     cluster = pair()
     cluster.bind(pod(labels=WEB, namespace="shop"), "a1")
-    term = {"namespaceSelector": {"matchLabels": {"team": "x"}}}
-    wanted = pod(affinity=apart(WEB, **term))
+    chosen = {"matchLabels": {"team": "x"}}
+    wanted = pod(affinity=apart(WEB, namespaceSelector=chosen))
     assert "a1" in cluster.allowed(wanted)
     assert cluster.table.set_namespace("shop", {"team": "x"})
     assert "a1" not in cluster.allowed(wanted)
