@@ -14,7 +14,7 @@ from random import SystemRandom
 from typing import Any, Final
 
 from sampan.api import kinds
-from sampan.api.errors import AlreadyExists, MethodNotAllowed, NotFound
+from sampan.api.errors import AlreadyExists, MethodNotAllowed, NotFound, UnsupportedMediaType
 from sampan.api.kinds import Kind
 from sampan.api.objects import Object
 from sampan.apiserver import conversion, furnishing, watching
@@ -34,7 +34,8 @@ from sampan.apiserver.interface import (
     Written,
 )
 from sampan.apiserver.listing import Lister
-from sampan.apiserver.patching import proposal
+from sampan.apiserver.metadata import check_identity
+from sampan.apiserver.patching import Configuration, proposal
 from sampan.apiserver.problems import not_found
 from sampan.apiserver.reading import Reader
 from sampan.apiserver.settings import Settings
@@ -55,6 +56,7 @@ class StoreRegistry:
     def __init__(self, store: Store, settings: Settings, *, clock: Clock = _now) -> None:
         self._store = store
         self._settings = settings
+        self._clock = clock
         self._entries = Entries()
         self._reader = Reader(store, self._entries)
         self._lister = Lister(store, self._entries)
@@ -134,6 +136,9 @@ class StoreRegistry:
         if place.subresource == "scale":
             return await self._actions.patch_scale(place, patch, how, call)
 
+        if how is PatchType.APPLY:
+            return await self._apply(place, patch, call)
+
         def make(old: Object) -> Object:
             if kind == place.kind:
                 return proposal(kind, old, patch, how, call)
@@ -144,6 +149,24 @@ class StoreRegistry:
             kind, place.namespace, place.name, make, call, place.subresource
         )
         return Written(turned(place.kind, written.entry), written.created)
+
+    async def _apply(self, place: Place, raw: Any, call: Call) -> Written:
+        """Server-side apply: create what is not there, else lay the configuration over it."""
+        kind = stored(place.kind)
+        if kind != place.kind:
+            raise UnsupportedMediaType(f"apply {kind.kind} as {kind.api_version}")
+        config = Configuration(kind, raw, place.subresource, call, self._clock())
+        if not place.subresource and not await self._reader.exists(
+            kind, place.namespace, place.name
+        ):
+            check_identity(kind, place.namespace, place.name, config.config)
+            entry = await self.create(place, config.first(), call)
+            return Written(entry, created=True)
+        written = await self._writer.alter(
+            kind, place.namespace, place.name, config.laid_over, call, place.subresource,
+            track=False,
+        )  # fmt: skip
+        return written
 
     async def delete(self, place: Place, options: DeleteOptions, call: Call) -> Object:
         kind = stored(place.kind)

@@ -17,7 +17,9 @@ from sampan.apiserver.admission import Admission
 from sampan.apiserver.allocation import Allocator, Holding, Refused, holding
 from sampan.apiserver.decoding import copied, decoded
 from sampan.apiserver.entries import Answer, encode
+from sampan.apiserver.identity import CONTROL_PLANE
 from sampan.apiserver.interface import Call, DeleteOptions, Entry, Written
+from sampan.apiserver.patches import managed
 from sampan.apiserver.problems import already_exists, conflict, details, invalid, not_found
 from sampan.apiserver.reading import Reader
 from sampan.store.interface import ABSENT
@@ -74,6 +76,8 @@ class Writer:
         if causes:
             raise invalid(kind, name, causes)
         metadata.born(kind, obj, self._clock())
+        if "managedFields" not in obj["metadata"]:
+            managed.created(kind, obj, _manager(call), self._clock())
         taken = self._assign(kind, obj, None)
         if call.dry_run:
             self._allocator.release(taken)
@@ -112,8 +116,13 @@ class Writer:
         make: Make,
         call: Call,
         subresource: str = "",
+        *,
+        track: bool = True,
     ) -> Written:
-        """Replace an object by what *make* makes of it: an own copy, or parts of what it got."""
+        """Replace an object by what *make* makes of it: an own copy, or parts of what it got.
+
+        Without *track* the new object already says who owns its fields.
+        """
         for _ in range(_TRIES):
             found = await self._reader.find(kind, namespace, name)
             if found is None:
@@ -122,6 +131,8 @@ class Writer:
             new = prepared(kind, old, make(old), subresource)
             if _same(old, new):
                 return Written(found)
+            if track:
+                new = managed.updated(kind, old, new, _manager(call), subresource, self._clock())
             taken = self._assign(kind, new, old)
             if call.dry_run:
                 self._allocator.release(taken)
@@ -207,6 +218,11 @@ def prepared(kind: Kind, old: Object, proposed: Object, subresource: str) -> Obj
 def _same(old: Object, new: Object) -> bool:
     version = {"resourceVersion": old["metadata"]["resourceVersion"]}
     return {**new, "metadata": {**new["metadata"], **version}} == old
+
+
+def _manager(call: Call) -> str:
+    """Who a write is told to be by; the control plane's own writes are told apart by nothing."""
+    return "" if call.user is CONTROL_PLANE else call.manager or "unknown"
 
 
 def _may_create(kind: Kind) -> bool:
