@@ -11,7 +11,7 @@ from typing import Any, Final
 import orjson
 
 from sampan.api import kinds
-from sampan.api.errors import AlreadyExists, ApiError, NotFound
+from sampan.api.errors import AlreadyExists, Conflict, NotFound
 from sampan.api.kinds import Kind
 from sampan.api.objects import Object
 from sampan.client.interface import Client
@@ -97,16 +97,28 @@ async def _existing(client: Client, namespace: str) -> Existing:
 
 async def _put(client: Client, kind: Kind, wanted: Object, live: Object | None) -> None:
     namespace, name = wanted["metadata"]["namespace"], wanted["metadata"]["name"]
+    if live and kind is kinds.SERVICES and _headless(live) != _headless(wanted):
+        await client.delete(kind, name, namespace)  # the one change that Kubernetes refuses
+        live = None
     if live is None:
-        try:
-            await client.create(kind, wanted if kind in _VERSIONED else remembering(wanted))
-        except AlreadyExists:
-            raise ApiError(
-                f"{kind.singular} {name} exists in the namespace {namespace}, but is not of this "
-                "stack: remove it, or rename the service"
-            ) from None
+        await _create(client, kind, wanted)
     elif kind not in _VERSIONED and (patch := difference(wanted, live)):
         await client.patch(kind, name, patch, namespace)
+
+
+def _headless(service: Object) -> bool:
+    return bool(service["spec"].get("clusterIP") == "None")
+
+
+async def _create(client: Client, kind: Kind, wanted: Object) -> None:
+    try:
+        await client.create(kind, wanted if kind in _VERSIONED else remembering(wanted))
+    except AlreadyExists:
+        metadata = wanted["metadata"]
+        raise Conflict(
+            f"the {kind.singular} {metadata['name']} exists in the namespace "
+            f"{metadata['namespace']}, and is not of this stack: remove it, or rename the service"
+        ) from None
 
 
 def remembering(wanted: Object) -> Object:
