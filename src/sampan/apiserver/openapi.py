@@ -11,7 +11,7 @@ from typing import Any, Final
 import orjson
 
 from sampan.api.kinds import Kind
-from sampan.apiserver import discovery
+from sampan.apiserver import discovery, openapi_proto
 
 Object = dict[str, Any]
 Definitions = Mapping[str, Any]
@@ -83,6 +83,11 @@ class OpenApi:
         if "v2" not in self._made:
             self._made["v2"] = orjson.dumps(self._document_v2())
         return self._made["v2"]
+
+    def v2_protobuf(self) -> bytes:
+        if "v2 protobuf" not in self._made:
+            self._made["v2 protobuf"] = openapi_proto.encode(self._document_v2())
+        return self._made["v2 protobuf"]
 
     def _hash(self, path: str) -> str:
         """Fingerprint what a document is made from, without making it."""

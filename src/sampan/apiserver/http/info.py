@@ -1,5 +1,6 @@
 """What the server says about itself: discovery, OpenAPI, version, health, metrics, OpenID."""
 
+import asyncio
 import platform
 import resource
 import sys
@@ -13,7 +14,7 @@ from aiohttp import web
 from sampan import KUBERNETES_VERSION, __version__
 from sampan.api.errors import MethodNotAllowed, NotFound
 from sampan.api.kinds import KINDS, Kind
-from sampan.apiserver import discovery, schemas
+from sampan.apiserver import discovery, openapi_proto, schemas
 from sampan.apiserver.http import answers
 from sampan.apiserver.http.exchange import Exchange
 from sampan.apiserver.http.metrics import TYPE, Metrics
@@ -72,13 +73,20 @@ class Info:
             case ["openid", "v1", "jwks"]:
                 return await answers.send_object(exchange, self._tokens.jwks())
             case ["openapi", *rest]:
-                return await answers.send(exchange, self._document("/".join(rest)))
+                return await self._openapi_document(exchange, "/".join(rest))
         return await self._discover(exchange)
 
     def _readiness(self) -> web.Response:
         if self._ready():
             return web.Response(text="ok")
         return web.Response(status=503, text="the server is still starting")
+
+    async def _openapi_document(self, exchange: Exchange, name: str) -> web.StreamResponse:
+        """Answer with a document; making one takes long enough to be kept off the event loop."""
+        if name == "v2" and openapi_proto.ASKED_AS in exchange.request.headers.get("Accept", ""):
+            body = await asyncio.to_thread(self._openapi.v2_protobuf)
+            return web.Response(body=body, headers={"Content-Type": openapi_proto.MEDIA_TYPE})
+        return await answers.send(exchange, await asyncio.to_thread(self._document, name))
 
     def _document(self, name: str) -> bytes:
         if name == "v2":
