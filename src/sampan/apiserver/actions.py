@@ -84,7 +84,7 @@ class Actions:
             scale = make(scale_of(old))
             given = scale.get("metadata") or {}
             check_preconditions(place.kind, old, given.get("uid"), given.get("resourceVersion"))
-            return scaled(place.kind, old, scale)
+            return scaled(old, scale)
 
         written = await self._writer.alter(
             place.kind, place.namespace, place.name, altered, call, "scale"

@@ -32,8 +32,10 @@ def patched(kind: Kind, old: Object, patch: Any, how: PatchType) -> Any:
 
 
 def proposal(kind: Kind, old: Object, patch: Any, how: PatchType, call: Call) -> Object:
-    """An own, checked copy of what *patch* makes of *old*; raise Conflict if it was meant for
-    another uid or resourceVersion."""
+    """An own, checked copy of what *patch* makes of *old*.
+
+    Raise Conflict if it was meant for another uid or resourceVersion.
+    """
     new, _ = decoded(kind, patched(kind, old, patch, how), call)
     meta = new["metadata"]
     before = old["metadata"]

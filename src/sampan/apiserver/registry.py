@@ -162,11 +162,10 @@ class StoreRegistry:
             check_identity(kind, place.namespace, place.name, config.config)
             entry = await self.create(place, config.first(), call)
             return Written(entry, created=True)
-        written = await self._writer.alter(
+        return await self._writer.alter(
             kind, place.namespace, place.name, config.laid_over, call, place.subresource,
             track=False,
         )  # fmt: skip
-        return written
 
     async def delete(self, place: Place, options: DeleteOptions, call: Call) -> Object:
         kind = stored(place.kind)

@@ -47,24 +47,28 @@ def prepare_create(kind: Kind, obj: Object) -> None:
 
 def prepare_update(kind: Kind, old: Object, new: Object, subresource: str) -> Object:
     """Return *old* with the part that *subresource* may write taken from *new*."""
+    if subresource == "":
+        return _whole(kind, old, new)
+    if subresource == "status":
+        return _with_status(kind, old, new)
+    if subresource == "binding":
+        return new
+    if subresource == "approval":
+        conditions = (new.get("status") or {}).get("conditions")
+        return _with(old, new, status={**(old.get("status") or {}), "conditions": conditions})
+    return _with(old, new, spec=_part_of_spec(kind, old, new, subresource))
+
+
+def _part_of_spec(kind: Kind, old: Object, new: Object, subresource: str) -> Object:
     match subresource:
-        case "":
-            return _whole(kind, old, new)
-        case "status":
-            return _with_status(kind, old, new)
         case "finalize":
-            return _with(old, new, spec=_taken(old, new, "finalizers"))
-        case "approval":
-            conditions = (new.get("status") or {}).get("conditions")
-            return _with(old, new, status={**(old.get("status") or {}), "conditions": conditions})
-        case "binding":
-            return new
+            return _taken(old, new, "finalizers")
         case "scale":
-            return _with(old, new, spec={**old["spec"], "replicas": new["spec"]["replicas"]})
+            return _taken(old, new, "replicas")
         case "ephemeralcontainers":
-            return _with(old, new, spec=_taken(old, new, "ephemeralContainers"))
+            return _taken(old, new, "ephemeralContainers")
         case "resize":
-            return _with(old, new, spec=_resized(old["spec"], new.get("spec") or {}))
+            return _resized(old["spec"], new.get("spec") or {})
     raise not_found(kind, f"{old['metadata']['name']}/{subresource}")
 
 
@@ -99,7 +103,7 @@ def _with(old: Object, new: Object, **parts: Any) -> Object:
 def _taken(old: Object, new: Object, field: str) -> Object:
     """The old spec with *field* as it is in the new one."""
     spec = {key: value for key, value in (old.get("spec") or {}).items() if key != field}
-    if wanted := (new.get("spec") or {}).get(field):
+    if (wanted := (new.get("spec") or {}).get(field)) is not None:
         spec[field] = wanted
     return spec
 

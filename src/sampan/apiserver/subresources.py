@@ -51,7 +51,7 @@ def _selector_text(selector: Mapping[str, Any]) -> str:
     return ",".join(terms)
 
 
-def scaled(kind: Kind, old: Object, scale: Object) -> Object:
+def scaled(old: Object, scale: Object) -> Object:
     """*old* with as many replicas as *scale* says."""
     name = old["metadata"]["name"]
     given = scale.get("metadata") or {}

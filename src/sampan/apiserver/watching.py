@@ -41,11 +41,11 @@ async def watch(
             yield bookmark(kind, since, initial_end=True)
     changes = with_ticks(store.watch(prefix, since=since), SILENCE, lambda: store.revision)
     async with aclosing(changes):
-        async for change in changes:
-            if isinstance(change, Tick):
+        async for item in changes:
+            if isinstance(item, Tick):
                 if options.bookmarks:
-                    yield bookmark(kind, change.sample)
-            elif event := seen_through(kind, wanted, entries.seen(kind, change), change):
+                    yield bookmark(kind, item.sample)
+            elif event := seen_through(kind, wanted, entries.seen(kind, item), item):
                 yield event
 
 

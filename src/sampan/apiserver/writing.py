@@ -101,11 +101,11 @@ class Writer:
             metadata.check_preconditions(
                 kind, old, meta.get("uid"), meta.get("resourceVersion"), subresource
             )
-            return {**copy}
+            return copied(copy)  # type: ignore[no-any-return]
 
-        if not subresource and not meta.get("resourceVersion") and _may_create(kind):
-            if not await self._reader.exists(kind, namespace, name):
-                return Written(await self.create(kind, namespace, copy, call), created=True)
+        creates = not subresource and not meta.get("resourceVersion") and _may_create(kind)
+        if creates and not await self._reader.exists(kind, namespace, name):
+            return Written(await self.create(kind, namespace, copy, call), created=True)
         return await self.alter(kind, namespace, name, make, call, subresource)
 
     async def alter(

@@ -114,25 +114,27 @@ def _default_handler(handler: Object) -> None:
 
 
 def _default_volume(volume: Object) -> None:
-    sources = volume.keys() - {"name"}
-    if not sources:
+    if not volume.keys() - {"name"}:
         volume["emptyDir"] = {}
     for field in _MODED:
         if isinstance(source := volume.get(field), dict):
             source.setdefault("defaultMode", _FILE_MODE)
             _default_field_refs(source)
-    if isinstance(projected := volume.get("projected"), dict):
-        for source in _objects(projected, "sources"):
-            if isinstance(token := source.get("serviceAccountToken"), dict):
-                token.setdefault("expirationSeconds", 3600)
-            if isinstance(downward := source.get("downwardAPI"), dict):
-                _default_field_refs(downward)
+    for source in _objects(volume.get("projected") or {}, "sources"):
+        _default_projection(source)
     if isinstance(path := volume.get("hostPath"), dict):
         path.setdefault("type", "")
     if isinstance(ephemeral := volume.get("ephemeral"), dict):
         template = ephemeral.get("volumeClaimTemplate") or {}
         if isinstance(claim := template.get("spec"), dict):
             claim.setdefault("volumeMode", "Filesystem")
+
+
+def _default_projection(source: Object) -> None:
+    if isinstance(token := source.get("serviceAccountToken"), dict):
+        token.setdefault("expirationSeconds", 3600)
+    if isinstance(downward := source.get("downwardAPI"), dict):
+        _default_field_refs(downward)
 
 
 def _default_field_refs(source: Object) -> None:

@@ -87,7 +87,10 @@ def _edited(target: Any, path: Sequence[str], edit: Any, depth: int = 0) -> Any:
         edit(copied, part)
         return copied
     child = _edited(_child(target, part, path[: depth + 1]), path, edit, depth + 1)
-    copied[int(part) if isinstance(copied, list) else part] = child
+    if isinstance(copied, list):
+        copied[int(part)] = child
+    else:
+        copied[part] = child
     return copied
 
 

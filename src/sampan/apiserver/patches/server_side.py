@@ -13,6 +13,7 @@ from sampan.api.objects import Object
 from sampan.apiserver.patches import fields, managed
 from sampan.apiserver.patches.fields import Fields, Schema
 from sampan.apiserver.patches.managed import Who
+from sampan.apiserver.patches.strategic import field_schema
 
 
 def apply(
@@ -23,7 +24,7 @@ def apply(
     part = managed.owned_part(kind, config, who.subresource)
     wanted = managed.owned(kind, config, who.subresource)
     entries = managed.written_out(kind, live)
-    mine = next((entry["fieldsV1"] for entry in entries if who.owns(entry)), {})
+    mine: Fields = next((entry["fieldsV1"] for entry in entries if who.owns(entry)), {})
     others = [entry for entry in entries if not who.owns(entry)]
     merged = merge(live, part, schema)
     touched, _ = fields.difference(live, merged, schema)
@@ -89,7 +90,7 @@ def merge(live: Any, config: Any, schema: Schema) -> Any:
     if isinstance(config, dict):
         merged = dict(live)
         for name, value in config.items():
-            inner = fields.field_schema(schema, name)
+            inner = field_schema(schema, name)
             merged[name] = merge(live[name], value, inner) if name in live else value
         return merged
     return _merge_list(live, config, schema)

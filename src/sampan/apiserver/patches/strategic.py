@@ -113,8 +113,10 @@ def _merge_item(items: list[Any], item: Mapping[str, Any], key: str, schema: Sch
 
 
 def _ordered(items: list[Any], server: Sequence[Any], order: Sequence[Any], key: str) -> list[Any]:
-    """Bring *items* into the client's *order*; what it does not name keeps its place before
-    whatever followed it on the *server*."""
+    """Bring *items* into the client's *order*.
+
+    What it does not name keeps its place before what followed it on the *server*.
+    """
     ranks = [_identity(item, key) for item in order]
     before = [_identity(item, key) for item in server]
     named = sorted(

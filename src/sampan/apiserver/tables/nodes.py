@@ -11,11 +11,11 @@ _OLD_ROLE: Final = "kubernetes.io/role"
 
 
 def _status(node: Object, _now: datetime) -> str:
-    words = []
-    for condition in at(node, "status", "conditions", default=()):
-        if condition.get("type") == "Ready":
-            words.append("Ready" if condition.get("status") == "True" else "NotReady")
-    words = words or ["Unknown"]
+    words = [
+        "Ready" if condition.get("status") == "True" else "NotReady"
+        for condition in at(node, "status", "conditions", default=())
+        if condition.get("type") == "Ready"
+    ] or ["Unknown"]
     if at(node, "spec", "unschedulable"):
         words.append("SchedulingDisabled")
     return ",".join(words)

@@ -111,7 +111,10 @@ def _validate_env(container: Object, field: str) -> Iterator[Cause]:
             why = "may not be specified when `value` is not empty"
             yield bad_value(f"{here}.valueFrom", "", why)
         if len(source) != 1:
-            why = "must specify exactly one of `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`"
+            why = (
+                "must specify exactly one of `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or "
+                "`secretKeyRef`"
+            )
             yield bad_value(f"{here}.valueFrom", "", why)
         for part in ("configMapKeyRef", "secretKeyRef"):
             if part in source and not source[part].get("name"):

@@ -103,7 +103,8 @@ def config_key(key: str) -> str:
         return ""
     return (
         "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. "
-        "'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')"
+        "'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is "
+        "'[-._a-zA-Z0-9]+')"
     )
 
 
@@ -121,4 +122,7 @@ def port_name(name: str) -> str:
 def env_name(name: str) -> str:
     if _ENV.fullmatch(name):
         return ""
-    return "a valid environment variable name must consist only of printable ASCII characters other than '='"
+    return (
+        "a valid environment variable name must consist only of printable ASCII characters other "
+        "than '='"
+    )

@@ -40,6 +40,18 @@ def validate_pod_spec(spec: Object, field: str) -> Iterator[Cause]:
         yield unsupported(f"{field}.restartPolicy", policy, _RESTART)
     if (policy := spec.get("dnsPolicy", "ClusterFirst")) not in _DNS:
         yield unsupported(f"{field}.dnsPolicy", policy, _DNS)
+    yield from _validate_times(spec, field)
+    for part in ("serviceAccountName", "nodeName", "runtimeClassName"):
+        if (name := spec.get(part)) and (wrong := names.subdomain(name)):
+            yield bad_value(f"{field}.{part}", name, wrong)
+    for part in ("hostname", "subdomain"):
+        if (name := spec.get(part)) and (wrong := names.label(name)):
+            yield bad_value(f"{field}.{part}", name, wrong)
+    yield from _validate_node_selector(spec.get("nodeSelector") or {}, f"{field}.nodeSelector")
+    yield from _validate_tolerations(spec.get("tolerations") or (), f"{field}.tolerations")
+
+
+def _validate_times(spec: Object, field: str) -> Iterator[Cause]:
     grace = spec.get("terminationGracePeriodSeconds", 0)
     if grace < 0:
         yield bad_value(f"{field}.terminationGracePeriodSeconds", grace, _NOT_NEGATIVE)
@@ -47,16 +59,12 @@ def validate_pod_spec(spec: Object, field: str) -> Iterator[Cause]:
     if deadline is not None and deadline < 1:
         why = "must be between 1 and 2147483647, inclusive"
         yield bad_value(f"{field}.activeDeadlineSeconds", deadline, why)
-    for part in ("serviceAccountName", "nodeName", "runtimeClassName"):
-        if (name := spec.get(part)) and (wrong := names.subdomain(name)):
-            yield bad_value(f"{field}.{part}", name, wrong)
-    for part in ("hostname", "subdomain"):
-        if (name := spec.get(part)) and (wrong := names.label(name)):
-            yield bad_value(f"{field}.{part}", name, wrong)
-    for key, value in (spec.get("nodeSelector") or {}).items():
+
+
+def _validate_node_selector(selector: Object, field: str) -> Iterator[Cause]:
+    for key, value in selector.items():
         if wrong := names.qualified(key) or names.label_value(value):
-            yield bad_value(f"{field}.nodeSelector", f"{key}={value}", wrong)
-    yield from _validate_tolerations(spec.get("tolerations") or (), f"{field}.tolerations")
+            yield bad_value(field, f"{key}={value}", wrong)
 
 
 _NOT_NEGATIVE: Final = "must be greater than or equal to 0"
@@ -100,7 +108,10 @@ def _validate_tolerations(tolerations: Iterable[Object], field: str) -> Iterator
         if operator not in {"Equal", "Exists"}:
             yield unsupported(f"{here}.operator", operator, ("Equal", "Exists"))
         elif operator == "Equal" and not key:
-            why = 'operator must be Exists when `key` is empty, which means "match all values and all keys"'
+            why = (
+                "operator must be Exists when `key` is empty, which means "
+                '"match all values and all keys"'
+            )
             yield bad_value(f"{here}.operator", operator, why)
         elif operator == "Exists" and one.get("value"):
             why = "value must be empty when `operator` is 'Exists'"

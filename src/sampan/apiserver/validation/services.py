@@ -116,8 +116,8 @@ def validate_endpoint_slice(obj: Object) -> Iterator[Cause]:
         yield unsupported("addressType", kind, _ADDRESS_TYPES)
     endpoints = obj.get("endpoints") or ()
     if len(endpoints) > _MOST_ENDPOINTS:
-        yield Cause("FieldValueTooMany",
-                    f"Too many: {len(endpoints)}: must have at most 1000 items", "endpoints")  # fmt: skip
+        why = f"Too many: {len(endpoints)}: must have at most {_MOST_ENDPOINTS} items"
+        yield Cause("FieldValueTooMany", why, "endpoints")
     for index, endpoint in enumerate(endpoints):
         here = f"endpoints[{index}]"
         if not endpoint.get("addresses"):

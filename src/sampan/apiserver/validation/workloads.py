@@ -67,7 +67,10 @@ def _validate_strategy(strategy: Object) -> Iterator[Cause]:
 def _validate_share(share: Any, field: str) -> Iterator[Cause]:
     if isinstance(share, str):
         if not _PERCENT.fullmatch(share):
-            why = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')"
+            why = (
+                "a valid percent string must be a numeric string followed by an ending '%' (e.g. "
+                "'1%',  or '93%', regex used for validation is '[0-9]+%')"
+            )
             yield bad_value(field, share, why)
     elif share < 0:
         yield bad_value(field, share, "must be greater than or equal to 0")
