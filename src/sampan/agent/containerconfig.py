@@ -1,4 +1,4 @@
-"""From a Pod's spec to what the runtime is asked for; pure.
+"""From a Pod's spec to what the runtime is asked for.
 
 Where Kubernetes leaves a default to the node, ours is Docker's: a container whose seccomp profile
 is not named gets the runtime's own, not none.
@@ -170,7 +170,7 @@ def _sandbox_security(pod: NodePod) -> Security:
         namespaces=_namespaces(pod),
         privileged=privileged,
         run_as_user=context.get("runAsUser"),
-        run_as_group=context.get("runAsGroup"),
+        run_as_group=context.get("runAsGroup") if "runAsUser" in context else None,
         supplemental_groups=_groups(pod),
         seccomp=Seccomp("Unconfined"),
     )
@@ -196,7 +196,7 @@ def container_security(pod: NodePod, container: ContainerSpec, image: Image) -> 
     return Security(
         namespaces=_namespaces(pod),
         privileged=privileged,
-        run_as_user=user,
+        run_as_user=_user(user, context.get("runAsGroup"), image),
         run_as_group=context.get("runAsGroup"),
         supplemental_groups=_groups(pod),
         readonly_rootfs=bool(context.get("readOnlyRootFilesystem")),
@@ -207,6 +207,13 @@ def container_security(pod: NodePod, container: ContainerSpec, image: Image) -> 
         masked_paths=() if bare else MASKED,
         readonly_paths=() if bare else READ_ONLY,
     )
+
+
+def _user(user: int | None, group: int | None, image: Image) -> int | None:
+    """CRI takes a group only together with a user, so then the image's own user is named."""
+    if user is None and group is not None and not image.username:
+        return image.uid or 0
+    return user
 
 
 def _shared_context(pod: NodePod) -> Object:

@@ -55,7 +55,7 @@ class Containers:
     ) -> ContainerConfig:
         tools = self._tools
         around = tools.around(record)
-        found = await tools.sources.fetch(record.pod.metadata.namespace, references(container))
+        found = await tools.sources.fetch(record.pod.metadata.namespace, set(references(container)))
         env = environment(container, around, found, tools.services())
         image = await tools.images.find(container.image)
         if image is None:
@@ -214,16 +214,17 @@ class Containers:
 
     async def look(self, record: Record, container: str) -> Container | None:
         """Take in what the runtime says of a container now."""
-        known = next((c for c in record.seen.containers if c.id == container), None)
         try:
             found = await self._tools.runtime.container(container)
         except Missing:
             record.seen = record.seen.without_container(container)
             return None
-        sandbox = known.sandbox if known else found.sandbox
-        return self.take(record, replace(found, sandbox=sandbox))
+        known = next((c for c in record.seen.containers if c.id == container), None)
+        if known is None or known.ended:
+            return known  # meanwhile it was removed, or somebody else saw its end
+        return self._take(record, replace(found, sandbox=known.sandbox))
 
-    def take(self, record: Record, run: Container) -> Container:
+    def _take(self, record: Record, run: Container) -> Container:
         container = record.pod.container(run.name)
         if run.ended and container:
             file = self._message_file(record, run.name, run.attempt)

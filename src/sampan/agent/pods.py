@@ -21,8 +21,9 @@ from sampan.agent.memory import Memory, Seen, recall
 from sampan.agent.payload import is_payload
 from sampan.agent.plan import CheckAgain, LetGo, Situation, plan
 from sampan.agent.prober import Prober
+from sampan.agent.pulling import IMAGE_PROBLEMS
 from sampan.agent.pulls import Images
-from sampan.agent.record import Record
+from sampan.agent.record import Record, differs, downward, only_status, stand_in
 from sampan.agent.reporter import Reporter
 from sampan.agent.resources import node_capacity
 from sampan.agent.runtime import (
@@ -33,15 +34,15 @@ from sampan.agent.runtime import (
     RuntimeFailure,
     Sandbox,
 )
-from sampan.agent.sources import Sources
-from sampan.agent.spec import NodePod, NodePodSpec
+from sampan.agent.sources import Answers, Sources
+from sampan.agent.spec import NodePod
 from sampan.agent.tools import Tools
 from sampan.agent.volumes import Volumes
 from sampan.agent.work import Turn, Work
 from sampan.aio.backoff import Backoff
 from sampan.aio.queue import KeyedQueue
 from sampan.api.errors import ApiError
-from sampan.api.objects import EndpointSlice, Metadata, Service
+from sampan.api.objects import EndpointSlice, Service
 from sampan.client.cache import Cache, Delta, Interest
 from sampan.client.interface import Client
 
@@ -242,13 +243,13 @@ class Pods:
         if record is None:
             record = self._records[new.uid] = self._taken_up(new)
             record.stale = False
-        elif old and new.uid == old.uid and _only_status(old, new):
+        elif old and new.uid == old.uid and only_status(old, new):
             record.pod = new
             self._report(record)
             return
         record.pod = new
         self._queue.add(new.uid)
-        if old and _downward(old) != _downward(new):
+        if old and downward(old) != downward(new):
             self._spawn(self._refresh([record]))
 
     def _taken_up(self, pod: NodePod) -> Record:
@@ -284,7 +285,7 @@ class Pods:
         orphans = []
         for sandbox in sandboxes:
             if sandbox.uid not in self._records:
-                record = Record(_stand_in(sandbox), Memory(started_at=self._now()), gone=True)
+                record = Record(stand_in(sandbox), Memory(started_at=self._now()), gone=True)
                 self._records[sandbox.uid] = record
                 orphans.append(record)
         return orphans
@@ -335,7 +336,7 @@ class Pods:
         for record in self._records.values():
             for container in record.pod.every_container:
                 memory = record.of(container.name)
-                if memory.retry_at and not memory.pulling and memory.image_for < 0:
+                if memory.waiting and memory.waiting.reason in IMAGE_PROBLEMS:
                     record.remember(container.name, retry_at=None)
                     self._queue.add(record.uid)
 
@@ -348,7 +349,7 @@ class Pods:
                 log.info("the container runtime does not answer: %s", error)
                 continue
             for record in [*self._find_orphans(sandboxes), *self._records.values()]:
-                if _differs(record, sandboxes, containers):
+                if differs(record, sandboxes, containers):
                     record.stale = True
                     self._queue.add(record.uid)
 
@@ -361,40 +362,11 @@ class Pods:
             await self._refresh(live)
 
     async def _refresh(self, records: Iterable[Record]) -> None:
+        answers: Answers = {}
         for record in records:
             if not any(is_payload(volume) for volume in record.pod.spec.volumes):
                 continue
             try:
-                await self._tools.volumes.refresh(self._tools.around(record))
+                await self._tools.volumes.refresh(self._tools.around(record), answers)
             except (ConfigError, OSError, ApiError) as error:
                 log.info("%s: volumes not brought up to date: %s", record.pod.metadata.key, error)
-
-
-def _only_status(old: NodePod, new: NodePod) -> bool:
-    before, after = old.metadata, new.metadata
-    return old.spec == new.spec and (
-        before.labels == after.labels
-        and before.annotations == after.annotations
-        and before.deletion_timestamp == after.deletion_timestamp
-        and before.deletion_grace_period_seconds == after.deletion_grace_period_seconds
-        and before.finalizers == after.finalizers
-    )
-
-
-def _downward(pod: NodePod) -> tuple[object, object]:
-    """What of a running Pod may change under its downward API volumes."""
-    return pod.metadata.labels, pod.metadata.annotations
-
-
-def _stand_in(sandbox: Sandbox) -> NodePod:
-    """A Pod that is known only by what runs for it."""
-    metadata = Metadata(name=sandbox.name, namespace=sandbox.namespace, uid=sandbox.uid)
-    return NodePod(metadata=metadata, spec=NodePodSpec())
-
-
-def _differs(record: Record, sandboxes: list[Sandbox], containers: list[Container]) -> bool:
-    known: set[tuple[str, object]] = {(s.id, s.ready) for s in record.seen.sandboxes}
-    known |= {(c.id, c.state) for c in record.seen.containers}
-    found: set[tuple[str, object]] = {(s.id, s.ready) for s in sandboxes if s.uid == record.uid}
-    found |= {(c.id, c.state) for c in containers if c.uid == record.uid}
-    return known != found

@@ -73,7 +73,11 @@ class Prober:
         loop = asyncio.get_running_loop()
         born = loop.time() - max((self._now() - (run.started_at or self._now())).total_seconds(), 0)
         newest = record.seen.newest
-        ip = self._node_ip if record.pod.spec.host_network or not newest else newest.ips[0]
+        ip = (
+            self._node_ip
+            if record.pod.spec.host_network or not newest
+            else next(iter(newest.ips), "")
+        )
         state = ProbeState(
             verdict=True if kind == "readiness" and record.of(container.name).ready else None
         )

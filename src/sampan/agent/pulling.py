@@ -13,6 +13,7 @@ from sampan.agent.spec import ContainerSpec
 from sampan.agent.tools import Tools
 from sampan.api.errors import ApiError
 
+IMAGE_PROBLEMS: Final = frozenset({"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull"})
 _REFUSALS: Final = ("unauthorized", "denied", "forbidden", " 401", " 403")
 
 

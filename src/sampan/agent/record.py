@@ -7,9 +7,9 @@ from datetime import datetime
 from msgspec.structs import replace
 
 from sampan.agent.memory import ContainerMemory, Memory, Seen, count_end
-from sampan.agent.runtime import Container
-from sampan.agent.spec import NodePod
-from sampan.api.objects import Object
+from sampan.agent.runtime import Container, Sandbox
+from sampan.agent.spec import NodePod, NodePodSpec
+from sampan.api.objects import Metadata, Object
 
 
 @dataclass(slots=True)
@@ -65,3 +65,33 @@ class Record:
 Poke = Callable[[str], None]
 """Have a Pod looked at again, by its uid."""
 Clock = Callable[[], datetime]
+
+
+def only_status(old: NodePod, new: NodePod) -> bool:
+    before, after = old.metadata, new.metadata
+    return old.spec == new.spec and (
+        before.labels == after.labels
+        and before.annotations == after.annotations
+        and before.deletion_timestamp == after.deletion_timestamp
+        and before.deletion_grace_period_seconds == after.deletion_grace_period_seconds
+        and before.finalizers == after.finalizers
+    )
+
+
+def downward(pod: NodePod) -> tuple[object, object]:
+    """What of a running Pod may change under its downward API volumes."""
+    return pod.metadata.labels, pod.metadata.annotations
+
+
+def stand_in(sandbox: Sandbox) -> NodePod:
+    """A Pod that is known only by what runs for it."""
+    metadata = Metadata(name=sandbox.name, namespace=sandbox.namespace, uid=sandbox.uid)
+    return NodePod(metadata=metadata, spec=NodePodSpec())
+
+
+def differs(record: Record, sandboxes: list[Sandbox], containers: list[Container]) -> bool:
+    known: set[tuple[str, object]] = {(s.id, s.ready) for s in record.seen.sandboxes}
+    known |= {(c.id, c.state) for c in record.seen.containers}
+    found: set[tuple[str, object]] = {(s.id, s.ready) for s in sandboxes if s.uid == record.uid}
+    found |= {(c.id, c.state) for c in containers if c.uid == record.uid}
+    return known != found

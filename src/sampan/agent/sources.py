@@ -7,7 +7,8 @@ asked again from time to time. Many Pods that start at once share one answer.
 import base64
 import binascii
 import time
-from collections.abc import Callable, Iterable
+from collections import OrderedDict
+from collections.abc import Callable, Collection
 from typing import Final
 
 import msgspec
@@ -18,13 +19,19 @@ from sampan.agent.flight import SingleFlight
 from sampan.agent.payload import TokenSource
 from sampan.agent.spec import NodePod
 from sampan.api import kinds
-from sampan.api.errors import NotFound
+from sampan.api.errors import ApiError, NotFound
 from sampan.api.objects import Object
 from sampan.client.interface import Client
 
 ROTATE_AT: Final = 0.8
 """The part of a token's life after which it is replaced; Kubernetes' figure."""
+REMEMBERED: Final = 500
+"""How many answers are kept for when the server cannot be reached."""
 _KINDS: Final = {"configmap": kinds.CONFIGMAPS, "secret": kinds.SECRETS}
+
+
+Answers = dict[tuple[str, Reference], Object | None]
+"""What was found in one round of questions, by namespace and name."""
 
 
 class _Claims(Struct):
@@ -37,18 +44,36 @@ class Sources:
         self._client = client
         self._clock = clock
         self._flights: SingleFlight[tuple[str, Reference], Object | None] = SingleFlight()
+        self._last: OrderedDict[tuple[str, Reference], Object | None] = OrderedDict()
 
     async def fetch(
-        self, namespace: str, references: Iterable[Reference]
+        self, namespace: str, references: Collection[Reference], answers: Answers | None = None
     ) -> dict[Reference, Object | None]:
-        """Get each object, None where there is none; raises ApiError for anything else."""
-        return {
-            ref: await self._flights.do(
-                (namespace, ref),
-                lambda ref=ref: self._ask(namespace, ref),  # type: ignore[misc]
-            )
-            for ref in references
-        }
+        """Get each object, None where there is none; raises ApiError for anything else.
+
+        While the server cannot be reached, what it said last still counts. With *answers*, what is
+        in there is not asked again.
+        """
+        known = {} if answers is None else answers
+        for ref in references:
+            if (namespace, ref) not in known:
+                known[namespace, ref] = await self._get(namespace, ref)
+        return {ref: known[namespace, ref] for ref in references}
+
+    async def _get(self, namespace: str, ref: Reference) -> Object | None:
+        key = (namespace, ref)
+        try:
+            found = await self._flights.do(key, lambda: self._ask(namespace, ref))
+        except (ApiError, OSError, TimeoutError) as error:
+            refused = isinstance(error, ApiError) and not error.retryable
+            if refused or key not in self._last:
+                raise
+            return self._last[key]
+        self._last.pop(key, None)
+        self._last[key] = found
+        while len(self._last) > REMEMBERED:
+            self._last.popitem(last=False)
+        return found
 
     async def _ask(self, namespace: str, ref: Reference) -> Object | None:
         try:

@@ -13,7 +13,7 @@ from sampan.agent import files
 from sampan.agent.env import ConfigError, Surroundings, expand
 from sampan.agent.payload import TokenSource, is_payload, payload, references, tokens
 from sampan.agent.runtime import Mount
-from sampan.agent.sources import Sources
+from sampan.agent.sources import Answers, Sources
 from sampan.agent.spec import ContainerSpec, NodePod, VolumeMount
 from sampan.api.objects import Object
 from sampan.api.quantities import whole
@@ -51,11 +51,14 @@ class Volumes:
                 self._make(around.pod, volume, group)
         await self.refresh(around)
 
-    async def refresh(self, around: Surroundings) -> bool:
-        """Show what the API has now in the volumes that come from it; True if any has changed."""
+    async def refresh(self, around: Surroundings, answers: Answers | None = None) -> bool:
+        """Show what the API has now in the volumes that come from it; True if any has changed.
+
+        Pods that are refreshed in one round share its *answers*.
+        """
         pod = around.pod
         volumes = [volume for volume in pod.spec.volumes if is_payload(volume)]
-        found = await self._sources.fetch(pod.metadata.namespace, references(volumes))
+        found = await self._sources.fetch(pod.metadata.namespace, references(volumes), answers)
         changed = False
         for volume in volumes:
             directory = self._place(pod, volume)
