@@ -83,7 +83,7 @@ class Live:
         body: Any = None,
         *,
         tls: ssl.SSLContext | None = None,
-        **headers: str,
+        **headers: Any,
     ) -> Answer:
         """Ask as the administrator, or with the certificate in *tls*."""
         data = body if isinstance(body, bytes | None) else orjson.dumps(body)

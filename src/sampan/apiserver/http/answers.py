@@ -1,14 +1,13 @@
 """How an answer is sent: as stored bytes where possible, as YAML or indented where asked."""
 
 import asyncio
-import io
 import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import orjson
+import yaml  # type: ignore[import-untyped]
 from aiohttp import web
-from ruamel.yaml import YAML
 
 from sampan.api.errors import ApiError, Unauthorized
 from sampan.apiserver.http.exchange import Exchange
@@ -65,11 +64,10 @@ def _packed(body: bytes) -> bytes:
 
 
 def to_yaml(body: bytes) -> bytes:
-    yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style = False
-    out = io.BytesIO()
-    yaml.dump(orjson.loads(body), out)
-    return out.getvalue()
+    text: bytes = yaml.dump(
+        orjson.loads(body), Dumper=yaml.CSafeDumper, encoding="utf-8", allow_unicode=True
+    )
+    return text
 
 
 def warning(text: str) -> str:

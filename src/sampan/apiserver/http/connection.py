@@ -10,10 +10,11 @@ from aiohttp.web_protocol import RequestHandler
 from sampan.api.errors import ApiError, BadRequest, InternalError
 from sampan.apiserver.http import answers
 
-_FIRST_REQUEST_WITHIN: Final = 15.0
+FIRST_REQUEST_WITHIN: Final = 15.0
 _IDLE_LIMIT: Final = 120.0  # longer than clients keep idle connections, so that they close them
 _LONGEST_LINE: Final = 64 << 10
 _LONGEST_HEADER: Final = 32 << 10
+_LONGEST_REASON: Final = 100
 
 _SILENT = logging.Logger("sampan.access", logging.CRITICAL)  # noqa: LOG001 - outside the tree, so that nothing enables it
 log = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ class Connection(RequestHandler):
         if self._keepalive_handle is not None:
             self._keepalive_handle.cancel()
         loop = self._loop
-        self._next_keepalive_close_time = loop.time() + _FIRST_REQUEST_WITHIN
+        self._next_keepalive_close_time = loop.time() + FIRST_REQUEST_WITHIN
         self._keepalive_handle = loop.call_at(
             self._next_keepalive_close_time, self._process_keepalive
         )
@@ -54,7 +55,8 @@ class Connection(RequestHandler):
         """Answer what is not even HTTP, or what broke below the handler."""
         error: ApiError
         if status == 400:  # noqa: PLR2004
-            error = BadRequest(f"this is not a valid HTTP request: {message or exc}")
+            what = (message or str(exc)).partition("\n")[0][:_LONGEST_REASON]
+            error = BadRequest(f"this is not a valid HTTP request: {what}")
         else:
             log.error("a request failed", exc_info=exc)
             error = InternalError("Internal error occurred: see the server's log")
@@ -72,7 +74,7 @@ class Connections(web.Server):
             loop=self._loop,
             access_log=_SILENT,
             keepalive_timeout=_IDLE_LIMIT,
-            lingering_time=2.0,
+            lingering_time=1.0,
             max_line_size=_LONGEST_LINE,
             max_field_size=_LONGEST_HEADER,
             auto_decompress=False,

@@ -7,11 +7,8 @@ metadata only is given to those who ask for it first.
 from typing import Any, Final
 
 import orjson
+import yaml  # type: ignore[import-untyped]
 from msgspec import Struct
-from ruamel.yaml import YAML
-from ruamel.yaml.constructor import SafeConstructor
-from ruamel.yaml.error import YAMLError
-from ruamel.yaml.events import AliasEvent
 
 from sampan.api.errors import BadRequest, NotAcceptable, UnsupportedMediaType
 from sampan.apiserver.http import protobuf
@@ -118,11 +115,11 @@ def _check_depth(value: Any) -> None:
     raise BadRequest(f"the body of the request is nested deeper than {DEEPEST} levels")
 
 
-class _Constructor(SafeConstructor):
+class _Loader(yaml.CSafeLoader):
     """Kubernetes' YAML has no dates: `2024-01-01` is a string."""
 
 
-_Constructor.add_constructor("tag:yaml.org,2002:timestamp", SafeConstructor.construct_yaml_str)
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", yaml.CSafeLoader.construct_yaml_str)
 
 
 def from_yaml(data: bytes) -> Any:
@@ -135,15 +132,25 @@ def from_yaml(data: bytes) -> Any:
         else:
             return from_json(data)
     try:
-        text = data.decode()
-        if any(isinstance(event, AliasEvent) for event in YAML(typ="safe", pure=True).parse(text)):
-            raise BadRequest("the body of the request uses YAML aliases: write the values out")
-        loader = YAML(typ="safe", pure=True)
-        loader.Constructor = _Constructor
-        plain = orjson.dumps(loader.load(text), option=orjson.OPT_NON_STR_KEYS)
-    except (YAMLError, ValueError, TypeError, RecursionError) as error:
+        _check_events(data)
+        plain = orjson.dumps(yaml.load(data, _Loader), option=orjson.OPT_NON_STR_KEYS)  # noqa: S506 - a safe one
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise BadRequest(f"the body of the request is not valid YAML: {error}") from error
     return from_json(plain)
+
+
+def _check_events(data: bytes) -> None:
+    """Raise BadRequest for what costs more to read than its size lets one expect."""
+    depth = 0
+    for event in yaml.parse(data, _Loader):
+        if isinstance(event, yaml.AliasEvent):
+            raise BadRequest("the body of the request uses YAML aliases: write the values out")
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > DEEPEST:
+            raise BadRequest(f"the body of the request is nested deeper than {DEEPEST} levels")
 
 
 def as_object(body: Any) -> dict[str, Any]:

@@ -81,8 +81,7 @@ class Resources:
         how = _patch_type(exchange.content_type)
         applying = how is PatchType.APPLY
         call = queries.call(exchange.query, exchange.user, exchange.agent, applying=applying)
-        body = await exchange.body()
-        patch = negotiate.from_yaml(body) if applying else negotiate.from_json(body)
+        patch = await exchange.decoded()
         written = await self._registry.patch(place, patch, how, call)
         shown = forms.one(place.kind, written.entry, accepted, _now(), "Object")
         status = 201 if written.created else 200
