@@ -1,5 +1,6 @@
 """A node's containerd for tests of what works on it: in a network of its own, gone afterwards."""
 
+import asyncio
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import grpc
 import pytest
 from cri_api.v1 import api_pb2 as cri
 
@@ -24,6 +26,7 @@ from sampan.testing.images import oci_archive
 IMAGE = "docker.io/sampan-test/busybox:1"
 PATIENCE = 15.0
 _CLONE_NEWNET = 0x40000000
+_PASSING = ("cni plugin not initialized", "ttrpc: closed")
 
 
 def missing() -> str:
@@ -138,7 +141,7 @@ class RunningPod:
         }
         directory = f"{self.config.log_dir}/default_{self.name}_{self.name}"
         self._sandbox_config = cri.PodSandboxConfig(
-            metadata={"name": self.name, "namespace": "default", "uid": self.name},
+            metadata=cri.PodSandboxMetadata(name=self.name, namespace="default", uid=self.name),
             log_directory=directory,
             labels=labels,
         )
@@ -150,8 +153,8 @@ class RunningPod:
         log_dir = self.config.log_dir / f"default_{self.name}_{self.name}" / "main"
         log_dir.mkdir(parents=True, exist_ok=True)
         config = cri.ContainerConfig(
-            metadata={"name": "main", "attempt": attempt},
-            image={"image": IMAGE},
+            metadata=cri.ContainerMetadata(name="main", attempt=attempt),
+            image=cri.ImageSpec(image=IMAGE),
             command=command,
             labels={**self._sandbox_config.labels, "io.kubernetes.container.name": "main"},
             log_path=f"main/{attempt}.log",
@@ -166,26 +169,21 @@ class RunningPod:
 
     async def remove(self) -> None:
         if self.sandbox:
-            await self.containerd.cri.StopPodSandbox(
-                cri.StopPodSandboxRequest(pod_sandbox_id=self.sandbox)
-            )
-            await self.containerd.cri.RemovePodSandbox(
-                cri.RemovePodSandboxRequest(pod_sandbox_id=self.sandbox)
-            )
+            stop = cri.StopPodSandboxRequest(pod_sandbox_id=self.sandbox)
+            await _patiently(self.containerd.cri.StopPodSandbox, stop)
+            remove = cri.RemovePodSandboxRequest(pod_sandbox_id=self.sandbox)
+            await _patiently(self.containerd.cri.RemovePodSandbox, remove)
 
 
 async def _patiently(call: Any, request: Any) -> Any:
-    """Try again while containerd has not read its network configuration yet."""
-    import asyncio
-
-    import grpc
-
+    """Try again while the network configuration is not read yet, or a container just ends."""
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
             return await call(request)
         except grpc.RpcError as error:
-            if "cni plugin not initialized" not in str(error) or time.monotonic() > deadline:
+            passing = any(words in str(error) for words in _PASSING)
+            if not passing or time.monotonic() > deadline:
                 raise
             await asyncio.sleep(0.05)
 

@@ -66,10 +66,10 @@ async def test_a_port_where_nobody_listens_is_refused(node: AgentConfig) -> None
     async with running_pod(node, "sleep", "1000") as pod:
         stream = ClientStream()
         with pytest.raises(
-            InternalError, match="failed to connect to port 7778 in pod .*Errno 111"
+            InternalError, match=r"failed to connect to port 7778 in pod .*Errno 111"
         ):
             await serve_portforward(pod.containerd, params(pod, 7778), stream)
         assert not stream.accepted.is_set()
+        unknown = {"namespace": "default", "pod": "unknown", "port": 1}
         with pytest.raises(BadRequest, match="not running"):
-            unknown = {"namespace": "default", "pod": "unknown", "port": 1}
             await serve_portforward(pod.containerd, unknown, stream)
