@@ -67,14 +67,19 @@ def node() -> Iterator[AgentConfig]:
     """A node that runs, with the test image."""
     with own_config() as config, own_network():
         ensure_containerd(config)
-        wait_until_answers(config)
-        _configure_cni(config)
-        archive = config.data_dir / "test.tar"
-        archive.write_bytes(pause.archive())
-        ctr(config, "images", "import", str(archive))
-        oci_archive(archive, IMAGE)
-        ctr(config, "images", "import", str(archive))
+        set_up(config)
         yield config
+
+
+def set_up(config: AgentConfig) -> None:
+    """Give a containerd that has just been started what Pods need."""
+    wait_until_answers(config)
+    _configure_cni(config)
+    archive = config.data_dir / "test.tar"
+    archive.write_bytes(pause.archive())
+    ctr(config, "images", "import", str(archive))
+    oci_archive(archive, IMAGE)
+    ctr(config, "images", "import", str(archive))
 
 
 @contextmanager
@@ -189,11 +194,15 @@ async def _patiently(call: Any, request: Any) -> Any:
 
 
 @asynccontextmanager
-async def running_pod(config: AgentConfig, *command: str, **more: Any) -> AsyncIterator[RunningPod]:
+async def running_pod(
+    config: AgentConfig, *command: str, keep: bool = False, **more: Any
+) -> AsyncIterator[RunningPod]:
+    """Run *command* in a Pod of its own, which *keep* leaves running."""
     async with open_containerd(config.containerd_socket) as containerd:
         pod = RunningPod(containerd, config)
         try:
             await pod.start(*command, **more)
             yield pod
         finally:
-            await pod.remove()
+            if not keep:
+                await pod.remove()
