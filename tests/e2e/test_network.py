@@ -37,7 +37,7 @@ def service(name: str, **spec: Any) -> dict[str, Any]:
 
 
 def fetch(kubectl: Kubectl, url: str) -> str:
-    done = kubectl.result("exec", "client", "--", "wget", "-q", "-T", "3", "-O", "-", url)
+    done = kubectl.result("exec", "client", "--", "timeout", "3", "wget", "-q", "-O", "-", url)
     return done.stdout.strip()
 
 
@@ -54,7 +54,7 @@ def test_pods_on_all_nodes_reach_each_other(kubectl: Kubectl, web: list[dict[str
 def test_a_cluster_ip_balances_over_all_nodes_from_a_pod(
     kubectl: Kubectl, web: list[dict[str, Any]]
 ) -> None:
-    loop = "for i in $(seq 30); do wget -q -T 3 -O - http://web/ || echo failed; done"
+    loop = "for i in $(seq 30); do timeout 3 wget -q -O - http://web/ || echo failed; done"
     answers = kubectl("exec", "client", "--", "sh", "-c", loop).split()
     assert set(answers) == names(web)
 
@@ -64,7 +64,7 @@ def test_a_cluster_ip_works_from_every_node(
 ) -> None:
     address = kubectl.json("get", "service", "web")["spec"]["clusterIP"]
     for node in cluster.node_addresses():
-        call = f"busybox wget -q -T 3 -O - http://{address}/ || echo failed"
+        call = f"timeout 3 busybox wget -q -O - http://{address}/ || echo failed"
         loop = f"for i in $(seq 12); do {call}; done"
         answers = cluster.on_node(node, "sh", "-c", loop).split()
         assert set(answers) <= names(web)
@@ -119,7 +119,7 @@ def test_a_service_without_endpoints_refuses_at_once(
         lambda: (
             "refused"
             in kubectl.result(
-                "exec", "client", "--", "wget", "-T", "5", f"http://{address}/"
+                "exec", "client", "--", "timeout", "5", "wget", "-O", "-", f"http://{address}/"
             ).stderr
         )
     )
@@ -130,7 +130,7 @@ def test_a_pod_reaches_itself_through_its_service(
 ) -> None:
     kubectl("scale", "deployment", "web", "--replicas=1")
     [last] = wait_until(lambda: len(left := kubectl.pods("app=web")) == 1 and left)
-    loop = "for i in 1 2 3 4 5; do wget -q -T 3 -O - http://web/ || echo failed; done"
+    loop = "for i in 1 2 3 4 5; do timeout 3 wget -q -O - http://web/ || echo failed; done"
     wait_until(
         lambda: (
             set(kubectl("exec", last["metadata"]["name"], "--", "sh", "-c", loop).split())
