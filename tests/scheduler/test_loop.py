@@ -4,11 +4,13 @@ import asyncio
 from collections import Counter
 from functools import partial
 
+import pytest
+
 from sampan.api import kinds
 from sampan.api.errors import ServiceUnavailable
 from sampan.api.objects import Object
 from tests.scheduler.api import BindingApi, scheduling, until
-from tests.scheduler.support import apart, beside, raw_node, raw_pod
+from tests.scheduler.support import apart, beside, raw_node, raw_pod, required_nodes
 
 
 async def cluster(*nodes: Object) -> BindingApi:
@@ -237,3 +239,30 @@ async def test_repeated_refusals_are_one_event_that_counts() -> None:
         await until(lambda: api.events("FailedScheduling")[0]["count"] == 5)
     assert len(api.events("FailedScheduling")) == 1
     assert len({c["type"] for c in api.pod("big")["status"]["conditions"]}) == 1
+
+
+async def test_a_pod_that_makes_no_sense_stops_nobody_else(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    api = await cluster()
+    nonsense = required_nodes({"matchExpressions": [{"operator": "In"}]})
+    async with scheduling(api):
+        await api.add(kinds.PODS, raw_pod("odd", affinity=nonsense), raw_pod("web"))
+        await until(lambda: api.node_of("web"))
+        await until(lambda: api.why("odd").startswith("the scheduler cannot read"))
+        await api.patch(kinds.PODS, "odd", {"spec": {"nodeName": "n1"}}, "default")
+        await api.add(kinds.PODS, raw_pod("next"))
+        await until(lambda: api.node_of("next"))
+    assert "default/odd" in caplog.text
+
+
+async def test_a_bound_pod_that_changes_its_labels_is_counted_as_what_it_is_now() -> None:
+    api = await cluster(raw_node("n1"))
+    async with scheduling(api):
+        await api.add(kinds.PODS, raw_pod("db", {"app": "db"}))
+        await until(lambda: api.node_of("db"))
+        await api.add(kinds.PODS, raw_pod("shy", affinity=apart({"app": "db"})))
+        await until(lambda: "anti-affinity" in api.why("shy"))
+        patch = {"metadata": {"labels": {"app": "cache"}}}
+        await api.patch(kinds.PODS, "db", patch, "default")
+        await until(lambda: api.node_of("shy"), within=1)

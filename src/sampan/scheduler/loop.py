@@ -121,10 +121,10 @@ class Scheduler:
             return
         if new.finished:
             self._gone(new.metadata.uid)
-        elif new.spec.node_name:
-            self._bound(new)
-        else:
+        elif not new.spec.node_name:
             self._pending(new)
+        elif old is None or _differ(old, new):
+            self._bound(new)
 
     def _gone(self, uid: str) -> None:
         self._waiting.drop(uid)
@@ -133,17 +133,19 @@ class Scheduler:
             self._cure(Cure.POD_GONE)
 
     def _bound(self, pod: Pod) -> None:
-        uid = pod.metadata.uid
+        uid, node, leaving = pod.metadata.uid, pod.spec.node_name, pod.metadata.deleting
         self._waiting.drop(uid)
         self._news.forget(uid)
+        demand = self._read(pod) or self._demands.of(Pod(metadata=pod.metadata))
         held = self._table.held(uid)
-        node = self._table.names[held.row] if held else ""
-        leaving = pod.metadata.deleting
-        self._table.add(uid, self._demand(pod), pod.spec.node_name, leaving=leaving)
-        if node != pod.spec.node_name:
-            self._cure(Cure.POD_CAME)
-        if held and (held.leaving != leaving or node != pod.spec.node_name):
+        as_assumed = held and (self._table.names[held.row], held.demand) == (node, demand)
+        if held and as_assumed and held.leaving == leaving:
+            return
+        self._table.add(uid, demand, node, leaving=leaving)
+        if held:
             self._cure(Cure.POD_GONE)
+        if not as_assumed:
+            self._cure(Cure.POD_CAME)
 
     def _pending(self, pod: Pod) -> None:
         uid = pod.metadata.uid
@@ -155,9 +157,20 @@ class Scheduler:
             self._waiting.drop(uid)
             text = "Scheduling is blocked due to non-empty scheduling gates"
             self._news.not_scheduled(pod, "SchedulingGated", text)
-        else:
-            self._waiting.add(pod, self._demand(pod))
+        elif demand := self._read(pod):
+            self._waiting.add(pod, demand)
             self._turn.set()
+        else:
+            text = "the scheduler cannot read what this Pod asks for; see its log"
+            self._news.not_scheduled(pod, "Unschedulable", text)
+
+    def _read(self, pod: Pod) -> Demand | None:
+        """Return *pod*'s demand, None if it makes no sense: one such Pod must not stop the rest."""
+        try:
+            return self._demand(pod)
+        except (LookupError, TypeError, ValueError):
+            log.exception("Pod %s: cannot read what it asks for", pod.metadata.key)
+            return None
 
     def _demand(self, pod: Pod) -> Demand:
         """Return what *pod* asks; without an owner it stands apart from its Services' Pods."""
@@ -294,12 +307,23 @@ class Scheduler:
     def _again(self, waiter: Waiter) -> None:
         meta = waiter.pod.metadata
         known = self._cache.get(Pod, meta.namespace, meta.name)
-        if known and known.metadata.uid == meta.uid and not known.spec.node_name:
+        if known is None or known.metadata.uid != meta.uid or known.metadata.deleting:
+            return
+        if meta.uid not in self._waiting and not known.spec.node_name:
             waiter.pod = known
-            if meta.uid not in self._waiting and not known.metadata.deleting:
-                waiter.demand = self._demand(known)
-                self._waiting.put_back(waiter)
-                self._turn.set()
+            self._waiting.put_back(waiter)
+            self._turn.set()
+
+
+def _differ(old: Pod, new: Pod) -> bool:
+    """Say whether anything has changed that a Pod counts for; most updates are of its status."""
+    return (
+        old.spec != new.spec
+        or old.metadata.labels != new.metadata.labels
+        or old.metadata.deleting != new.metadata.deleting
+        or old.metadata.uid != new.metadata.uid
+        or old.owner != new.owner
+    )
 
 
 def binding(pod: Pod, node: str) -> Object:

@@ -1,7 +1,8 @@
 """A whole cluster in one event loop: API, controllers, scheduler, and agents on fake machines.
 
 Everything is the real thing except the edges: the store is in memory, nobody speaks HTTP, and
-containers are records of a `FakeRuntime`. In virtual time an hour of it takes as long as its events.
+containers are records of a `FakeRuntime`. In virtual time an hour takes as long as what happens
+in it.
 """
 
 import asyncio
@@ -121,7 +122,7 @@ class Cluster:
     async def until(self, holds: Callable[[], Awaitable[T]], *, within: float = 30.0) -> T:
         """Look until *holds* says something true and return that; *within* is the loop's time."""
         async with asyncio.timeout(within):
-            while not (answer := await holds()):
+            while not (answer := await holds()):  # noqa: ASYNC110 - a test may ask anything
                 await asyncio.sleep(GLANCE)
             return answer
 
