@@ -1,4 +1,4 @@
-"""The node's own containerd: started, found again, outlived by its containers, ended with no trace."""
+"""The node's own containerd: started, found again, outlived by its containers, ended for good."""
 
 import os
 import signal
@@ -97,7 +97,8 @@ def test_it_outlives_the_agent_that_started_it() -> None:
         start = (
             "import sys, msgspec; from sampan.agent.config import AgentConfig;"
             "from sampan.agent.containerd import *;"
-            "config = msgspec.json.decode(sys.argv[1], type=AgentConfig, dec_hook=lambda t, v: t(v));"
+            "made = lambda kind, value: kind(value);"
+            "config = msgspec.json.decode(sys.argv[1], type=AgentConfig, dec_hook=made);"
             "join_mount_namespace(ensure_containerd(config));"
             "import os; print(os.readlink('/proc/self/ns/mnt'))"
         )
@@ -117,7 +118,7 @@ async def test_containers_go_on_while_containerd_is_started_again(node: AgentCon
         containerd = ensure_containerd(node).pid
         namespace = mountns.namespace_of(containerd)
         os.kill(containerd, signal.SIGKILL)
-        os.waitpid(containerd, 0)
+        os.waitpid(containerd, 0)  # noqa: ASYNC222 - it is dead already
         again = ensure_containerd(node).pid
         assert again != containerd
         assert mountns.namespace_of(again) == namespace, "or it would not see their file systems"
