@@ -36,6 +36,7 @@ def labeller(seen: list[Any], **options: Any) -> Controller:
         seen.append((p.metadata.name, count, world.failure))
         if count < 3:
             yield Patch(p, {"metadata": {"labels": {"count": str(count + 1)}}})
+            yield CheckAgain(0.1)
 
     return Controller("labeller", {Pod: itself}, for_each(Pod, reconcile), **options)
 

@@ -85,6 +85,7 @@ async def test_a_namespace_waits_for_its_pods_and_says_so() -> None:
         held = the(api)
         assert held
         assert held["status"]["phase"] == "Terminating"
+        assert api.log.count(("MODIFIED", kinds.PODS, "slow")) == 1
         writes = len(api.log)
         await asyncio.sleep(100)
         assert len(api.log) == writes

@@ -90,6 +90,7 @@ async def test_pods_on_a_node_that_the_cache_does_not_know_yet_are_left_alone() 
     api = MemoryApi(lag=1.0)
     async with running(api, (pod_gc.CONTROLLER,), agents=False):
         await api.create(kinds.PODS, pod("early", "n1"))
+        await asyncio.sleep(0.5)
         await add_node(api, "n1")
         await asyncio.sleep(10)
         assert len(api.of(kinds.PODS)) == 1

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import resource
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -152,8 +153,9 @@ async def test_the_log_stays_small_under_constant_load(
     monkeypatch.setattr(journal, "CHECKPOINT_BYTES", 200_000)
     async with opened(path) as store:
         last = dict.fromkeys(range(10), ABSENT)
-        for _ in range(20):
-            writes = [store.write(f"/pods/{n}", bytes(10_000), expect=r) for n, r in last.items()]
+        for n in range(20):
+            value = bytes([n]) * 10_000
+            writes = [store.write(f"/pods/{k}", value, expect=r) for k, r in last.items()]
             last = dict(enumerate(await asyncio.gather(*writes)))
         assert path.with_name("state.db-wal").stat().st_size < 1_000_000
 
@@ -203,6 +205,27 @@ def kill_a_writer(path: Path, lines: int) -> dict[str, int]:
         said += writer.stdout.readlines()
     whole = [line.split() for line in said if line.endswith("\n")]
     return {key: int(found) for key, found in whole}
+
+
+async def test_a_crash_after_nothing_but_volatile_writes_reuses_no_revision(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "RESERVE", 10)
+    async with opened(path) as store:
+        last = ABSENT
+        for n in range(35):
+            last = await store.write(LEASES + "n", b"1", expect=last)
+            async with opened(as_after_a_crash(path, f"crash-{n}")) as survivor:
+                assert survivor.revision > last
+        assert store.statistics().commits < 10
+
+
+def as_after_a_crash(path: Path, name: str) -> Path:
+    """Copy what the kernel would have of the files if the process died now."""
+    copy = path.with_name(f"{name}.db")
+    for suffix in ("", "-wal"):
+        shutil.copy(f"{path}{suffix}", f"{copy}{suffix}")
+    return copy
 
 
 @contextmanager

@@ -15,7 +15,7 @@ NAMESPACE: Final = "kube-node-lease"
 TICK: Final = 0.5
 GRACE: Final = 15.0
 """A node that we only begin to watch, because it or we just started, gets so long to be heard."""
-STALL: Final = 1.0
+STALL: Final = 0.2
 """A tick that comes so many seconds late means that we were not running."""
 
 
