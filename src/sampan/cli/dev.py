@@ -88,7 +88,10 @@ def everyone() -> list[Cluster]:
 
 @app.command()
 def up(
-    nodes: Annotated[int, typer.Option(min=1, max=MOST_NODES, help="How many nodes.")] = 0,
+    nodes: Annotated[
+        int | None,
+        typer.Option(min=1, max=MOST_NODES, help="How many nodes; else 1, or as many as it has."),
+    ] = None,
     name: Name = "dev",
     egress: Annotated[
         bool, typer.Option(help="Let Pods reach the world through this machine.")
@@ -98,7 +101,7 @@ def up(
     """Start the cluster, or whatever of it does not run; wait until every node is ready."""
     doctor.require([finding for finding in doctor.examine() if finding.essential])
     began = time.monotonic()
-    cluster = _choose(name, nodes, egress=egress)
+    cluster = _choose(name, nodes or 0, egress=egress)
     _save(cluster)
     _make_network(cluster)
     with Progress(f"cluster {name}") as progress:
