@@ -12,6 +12,8 @@ from sampan.apiserver.interface import DeleteOptions
 
 FOREGROUND: Final = "foregroundDeletion"
 ORPHAN: Final = "orphan"
+UNDELETABLE: Final = frozenset({"default", "kube-system", "kube-public"})
+"""Namespaces that every cluster keeps."""
 _FINISHED: Final = frozenset({"Succeeded", "Failed"})
 
 

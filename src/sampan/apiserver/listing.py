@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from sampan.api.errors import BadRequest, Expired, Timeout
 from sampan.api.kinds import Kind
+from sampan.api.objects import Object
 from sampan.apiserver.entries import Entries, Stored
 from sampan.apiserver.filters import Filter, make_filter
 from sampan.apiserver.interface import Entry, ListOptions, Page, Place
@@ -31,6 +32,21 @@ class Token(Struct, frozen=True, omit_defaults=True):
     last: str
     snapshot: int = 0
     revision: int = 0
+
+
+class StaleToken(Expired):
+    """A token whose snapshot is gone; *onwards* is one that goes on at the newest revision."""
+
+    def __init__(self, message: str, *, onwards: str) -> None:
+        super().__init__(message)
+        self.onwards = onwards
+
+    @property
+    def reason(self) -> str:
+        return Expired.__name__
+
+    def status(self) -> Object:
+        return {**super().status(), "metadata": {"continue": self.onwards}}
 
 
 class Lister:
@@ -152,16 +168,14 @@ def too_large(wanted: int, newest: int) -> Timeout:
 
 
 def _too_old(token: Token) -> Expired:
-    onwards = _write_token(Token(token.last))
-    error = Expired(
+    return StaleToken(
         "The provided continue parameter is too old to display a consistent list result. You can "
         "start a new list without the continue parameter, or use the continue token in this "
         "response to retrieve the remainder of the results. Continuing with the provided token "
         "results in an inconsistent list - objects that were created, modified, or deleted "
-        "between the time the first chunk was returned and now may show up in the list."
+        "between the time the first chunk was returned and now may show up in the list.",
+        onwards=_write_token(Token(token.last)),
     )
-    error.continue_ = onwards  # type: ignore[attr-defined]
-    return error
 
 
 def _write_token(token: Token) -> str:

@@ -7,6 +7,7 @@ from sampan.api import kinds
 from sampan.api.kinds import Kind
 from sampan.api.objects import Object
 from sampan.apiserver.defaults.pods import quality_of_service
+from sampan.apiserver.identity import User
 from sampan.apiserver.problems import not_found
 
 _KEEPS_STATUS: Final = frozenset({kinds.NODES.resource})
@@ -35,14 +36,16 @@ def has_status(kind: Kind) -> bool:
     return "status" in kind.subresources
 
 
-def prepare_create(kind: Kind, obj: Object) -> None:
-    """Give a new object the status that it begins with, whatever its creator claims."""
+def prepare_create(kind: Kind, obj: Object, user: User) -> None:
+    """Give a new object the status that it begins with, whatever *user* claims."""
     if has_status(kind) and kind.resource not in _KEEPS_STATUS:
         obj["status"] = dict(_FIRST_STATUS.get(kind.resource, {}))
     if kind.kind == "Pod":
         obj["status"]["qosClass"] = quality_of_service(obj.get("spec") or {})
     elif kind.kind == "Namespace":
         obj["spec"] = {"finalizers": ["kubernetes"]}
+    elif kind.kind == "CertificateSigningRequest":
+        obj["spec"] = {**obj.get("spec", {}), "username": user.name, "groups": list(user.groups)}
 
 
 def prepare_update(kind: Kind, old: Object, new: Object, subresource: str) -> Object:

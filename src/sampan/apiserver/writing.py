@@ -20,7 +20,7 @@ from sampan.apiserver.entries import Answer, encode
 from sampan.apiserver.identity import CONTROL_PLANE
 from sampan.apiserver.interface import Call, DeleteOptions, Entry, Written
 from sampan.apiserver.patches import managed
-from sampan.apiserver.problems import already_exists, conflict, details, invalid, not_found
+from sampan.apiserver.problems import already_exists, conflict, details, forbidden, invalid, not_found
 from sampan.apiserver.reading import Reader
 from sampan.store.interface import ABSENT
 
@@ -69,7 +69,7 @@ class Writer:
         name = metadata.named(kind, namespace, obj)
         defaults.apply(kind, obj)
         await self._admission.admit(kind, obj)
-        strategy.prepare_create(kind, obj)
+        strategy.prepare_create(kind, obj, call.user)
         causes = [] if complete else list(schemas.check(kind, obj).invalid)
         known = {cause.field for cause in causes}
         causes += (c for c in validation.validate(kind, obj) if c.field not in known)
@@ -160,6 +160,8 @@ class Writer:
     async def delete(
         self, kind: Kind, namespace: str, name: str, options: DeleteOptions, call: Call
     ) -> Object:
+        if kind.kind == "Namespace" and name in deletion.UNDELETABLE:
+            raise forbidden(kind, name, "this namespace may not be deleted")
         for _ in range(_TRIES):
             found = await self._reader.find(kind, namespace, name)
             if found is None:

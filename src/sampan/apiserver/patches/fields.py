@@ -66,8 +66,10 @@ def difference(old: Any, new: Any, schema: Schema) -> tuple[Fields | None, Field
     """The fields that *new* sets otherwise than *old*, and those it no longer has."""
     if old == new:
         return None, None
-    if type(old) is not type(new) or not granular(new, schema) or not old or not new:
+    if type(old) is not type(new) or not granular(new, schema):
         return {}, None
+    if not old or not new:
+        return of(new, schema), of(old, schema) or None
     before, after = children(old, schema), children(new, schema)
     touched: Fields = {}
     removed: Fields = {}

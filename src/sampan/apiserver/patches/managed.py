@@ -134,7 +134,13 @@ def _moved(
         elif left := fields.without(held, lost):
             kept.append(entry if left == held else {**entry, "fieldsV1": left})
     mine = {} if lazy else fields.without(fields.union(mine, touched), removed)
-    return [*kept, who.entry(mine, now)] if mine or lazy else kept
+    return in_order([*kept, who.entry(mine, now)] if mine or lazy else kept)
+
+
+def in_order(entries: Sequence[Object]) -> list[Object]:
+    """Entries in Kubernetes' order, so that writing the same again is no change."""
+    fields_ = ("operation", "time", "manager", "apiVersion", "subresource")
+    return sorted(entries, key=lambda entry: [entry.get(field, "") for field in fields_])
 
 
 def written_out(kind: Kind, obj: Object) -> list[Object]:

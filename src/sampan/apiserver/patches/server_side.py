@@ -37,7 +37,8 @@ def apply(
     unchanged = next((entry for entry in entries if who.owns(entry) and mine == wanted), None)
     if wanted:
         kept.append(unchanged or who.entry(wanted, now))
-    return {**merged, "metadata": {**merged["metadata"], "managedFields": kept}}
+    owners = managed.in_order(kept)
+    return {**merged, "metadata": {**merged["metadata"], "managedFields": owners}}
 
 
 def _settled(entries: Sequence[Object], touched: Fields, *, force: bool) -> list[Object]:
