@@ -181,7 +181,8 @@ LISTS = ("ports", "volumes", "configs", "secrets", "env_file", "post_start", "pr
 
 def nested(key: str) -> str:
     """Write `a.*.b` as YAML, one key a line, with a list where the specification has one."""
-    lines, pad = [], "    "
+    lines: list[str] = []
+    pad = "    "
     for depth, part in enumerate(key.split(".")):
         dash = "- " if depth == 1 and lines[0].strip(" :") in LISTS else ""
         lines.append(f"{pad}{dash}{part.replace('*', 'db')}:")

@@ -139,17 +139,14 @@ def test_a_release_that_never_gets_ready_fails_with_its_last_words(stack: Stack)
 def test_logs_follow(stack: Stack) -> None:
     ok(stack("up"))
     known = ["--kubeconfig", str(stack.cluster.kubeconfig), "--project", stack.project]
-    follower = subprocess.Popen(
-        [str(BIN / "sampan"), "logs", "-f", *known], stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert follower.stdout
-        seen: list[str] = []
-        for line in follower.stdout:
-            seen.append(line)
-            if sum("serving" in shown for shown in seen) == 2:
-                break
-        assert len({line.split()[0] for line in seen if "serving" in line}) == 2
-    finally:
-        follower.kill()
-        follower.wait()
+    command = [str(BIN / "sampan"), "logs", "-f", *known]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as follower:
+        try:
+            seen: list[str] = []
+            for line in follower.stdout or ():
+                seen.append(line)
+                if sum("serving" in shown for shown in seen) == 2:
+                    break
+        finally:
+            follower.kill()
+    assert len({line.split()[0] for line in seen if "serving" in line}) == 2

@@ -49,7 +49,7 @@ async def _down(
         with Progress(stack) as progress:
             while (await client.list(kinds.NAMESPACES, fields=f"metadata.name={stack}")).items:
                 pods = (await client.list(kinds.PODS, stack)).items
-                progress.say(f"{len(pods)} replicas are stopping" if pods else "cleaning up")
+                progress.say(f"stopping, {len(pods)} to go" if pods else "cleaning up")
                 if time.monotonic() - began > seconds:
                     names = ", ".join(pod["metadata"]["name"] for pod in pods) or "nothing"
                     fail(f"{stack} is not gone after {seconds} s; still there: {names}")

@@ -1,8 +1,9 @@
 """`sampan up`: bring a Compose application up, and say what it waits for until it is ready."""
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Annotated, NoReturn
+import contextlib
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.markup import escape
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from sampan.client.http import HttpClient
 
 LAST_LINES = 15
+SETTLING = 1.0
+"""Seconds that a stack must stay up if a service has no health check: many programs that cannot run
+say so by ending at once, and until then they look ready."""
 
 
 def up(
@@ -61,11 +65,20 @@ async def _up(
             out.print(f"{stack} is on its way; to see how far it is: sampan ps --project {stack}")
             return
         with Board(stack) as board:
-            states = await wait(client, stack, names, board.show, seconds)
+            settling = 0 if all(map(_checked, objects)) else SETTLING
+            states = await wait(
+                client, stack, names, board.show, seconds=seconds, settling=settling
+            )
         if not all(state.done for state in states):
             await _explain(client, stack, states, seconds)
         out.print(f"[green]✓[/] {stack} is up, in {board.seconds:.1f} s")
         await _show_ports(client, stack)
+
+
+def _checked(obj: "Object") -> bool:
+    if obj["kind"] != "Deployment":
+        return True
+    return "readinessProbe" in obj["spec"]["template"]["spec"]["containers"][0]
 
 
 async def wait(
@@ -73,9 +86,14 @@ async def wait(
     stack: str,
     names: Sequence[str],
     show: "Callable[[Sequence[ServiceState]], None]",
+    *,
     seconds: float,
+    settling: float = 0,
 ) -> "list[ServiceState]":
-    """Watch the stack until every service is ready or *seconds* are over; return the last state."""
+    """Watch the stack until every service is ready or *seconds* are over; return the last state.
+
+    Unless it is so from the beginning it must then stay ready for *settling* seconds.
+    """
     from sampan.cli.rollout import STACK, Deployment, Replica, states  # noqa: PLC0415
     from sampan.client.cache import Cache, Interest  # noqa: PLC0415
 
@@ -89,19 +107,32 @@ async def wait(
         show(seen)
         return seen
 
+    async def until(wanted: bool) -> None:
+        while all(state.done for state in look()) is not wanted:
+            changed.clear()
+            await changed.wait()
+
     async with asyncio.TaskGroup() as group:
         following = group.create_task(cache.run())
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await cache.synced()
-                while not all(state.done for state in look()):
-                    changed.clear()
-                    await changed.wait()
-        except TimeoutError:
-            pass
-        finally:
-            following.cancel()
+                already = all(state.done for state in look())
+                await until(True)
+                while settling and not already and await _within(settling, until(False)):
+                    await until(True)
+        following.cancel()
     return look()
+
+
+async def _within(seconds: float, event: Coroutine[Any, Any, None]) -> bool:
+    """Whether *event* comes in that time."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event
+    except TimeoutError:
+        return False
+    return True
 
 
 async def _explain(
