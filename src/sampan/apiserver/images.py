@@ -114,14 +114,15 @@ def image_names(path: Path) -> list[str]:
     """Return the full names of the images in an archive; raise BadRequest if it is none."""
     try:
         indexes = _indexes(path)
-        names = [*_docker_names(indexes), *_oci_names(indexes)]
+        found = [*_docker_names(indexes), *_oci_names(indexes)]
+        names = sorted({normalised(name) for name in found})
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise _no_archive(str(error) or "it is damaged") from error
     except (orjson.JSONDecodeError, TypeError, AttributeError) as error:
         raise _no_archive("its index cannot be read") from error
     if not names:
         raise BadRequest("the archive names no image: save it by name, `docker save NAME:TAG`")
-    return sorted({normalised(name) for name in names})
+    return names
 
 
 def _indexes(path: Path) -> Mapping[str, Any]:

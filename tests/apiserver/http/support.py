@@ -1,6 +1,7 @@
 """What tests of the HTTP surface share: requests as somebody, kubectl, and a fake agent."""
 
 import asyncio
+import io
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -87,13 +88,14 @@ class Live:
     ) -> Answer:
         """Ask as the administrator, or with the certificate in *tls*."""
         data = body if isinstance(body, bytes | None) else orjson.dumps(body)
+        sent = data if data is None else io.BytesIO(data)
         wire = {name.replace("_", "-"): value for name, value in headers.items()}
         if data is not None:
             wire.setdefault("Content-Type", "application/json")
         async with (
             aiohttp.ClientSession() as session,
             session.request(
-                method, self.url + path, data=data, headers=wire, ssl=tls or self.admin_tls
+                method, self.url + path, data=sent, headers=wire, ssl=tls or self.admin_tls
             ) as response,
         ):
             return Answer(response.status, response.headers, await response.read())

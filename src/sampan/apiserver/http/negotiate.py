@@ -115,7 +115,7 @@ def _check_depth(value: Any) -> None:
     raise BadRequest(f"the body of the request is nested deeper than {DEEPEST} levels")
 
 
-class _Loader(yaml.CSafeLoader):
+class _Loader(yaml.CSafeLoader):  # type: ignore[misc]
     """Kubernetes' YAML has no dates: `2024-01-01` is a string."""
 
 

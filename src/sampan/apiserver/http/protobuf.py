@@ -2,7 +2,7 @@
 
 Only requests need it: every such client takes JSON for an answer. The fields' numbers and names are
 data, `protobuf.json`, written by `scripts/kubernetes_protobuf.py`; a field that is not in there is
-refused rather than lost.
+refused, if it says anything, rather than lost.
 """
 
 import base64
@@ -60,9 +60,10 @@ def _message(data: bytes, name: str, depth: int = 0) -> dict[str, Any]:
     fields, found = _types()[name], dict[str, Any]()
     for number, raw in _wire(data):
         field = fields.get(str(number))
-        if field is None:
+        if field is not None:
+            _add(found, field, raw, depth)
+        elif raw:
             raise ValueError(f"{name} has no field {number}")
-        _add(found, field, raw, depth)
     return {key: value for key, value in found.items() if value is not None}
 
 

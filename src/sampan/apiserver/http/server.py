@@ -98,6 +98,13 @@ class ApiServer:
         """The nodes whose agents keep a tunnel to this server."""
         return self._tunnels.nodes()
 
+    def open_watches(self) -> int:
+        return len(self._watches)
+
+    def end_watches(self) -> None:
+        """End all watches in good order; their clients ask again, of this server or another."""
+        self._watches.close()
+
     def open_streams(self) -> int:
         """How many streams nodes were asked for and are not finished."""
         return len(self._tunnels)
