@@ -109,10 +109,13 @@ class ImageStore:
 
     async def _until_seen(self, names: Iterable[str]) -> None:
         """Wait until CRI, which hears of new images a little later, knows all of *names*."""
-        async with asyncio.timeout(_SEEN_WITHIN):
-            for name in names:
-                while not await self._has(name):  # noqa: ASYNC110 - of CRI there is no event
-                    await asyncio.sleep(_LOOK)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _SEEN_WITHIN
+        for name in names:
+            while not await self._has(name):
+                if loop.time() > deadline:
+                    raise NotAnArchive(f"containerd took the image but does not know {name}")
+                await asyncio.sleep(_LOOK)
 
     async def _ctr(self, *arguments: str) -> None:
         socket = str(self._config.containerd_socket)

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import aiohttp
 import orjson
-from msgspec import Struct, ValidationError
+from msgspec import DecodeError, Struct, ValidationError
 from msgspec.json import decode
 
 from sampan.agent.streams.stream import Frame, Verb
@@ -68,7 +68,7 @@ class Tunnel:
                 continue
             try:
                 opening = decode(message.data, type=Opening)
-            except ValidationError as error:
+            except DecodeError as error:
                 log.warning("the server sent what is no request: %s", error)
             else:
                 streams.create_task(self._serve(opening), name=f"{opening.verb} stream")
