@@ -146,21 +146,19 @@ def test_exec_with_a_terminal(kubectl: Kubectl) -> None:
 
 
 def test_watch_prints_changes_as_they_happen(kubectl: Kubectl) -> None:
-    watch = subprocess.Popen(
-        [*kubectl.command, "get", "pods", "-w", "--no-headers"], stdout=subprocess.PIPE, text=True
-    )
-    assert watch.stdout
-    try:
-        kubectl.apply(pod("seen", *SLEEP))
-        states = []
-        for line in watch.stdout:
-            states.append(line.split()[2])
-            if states[-1] == "Running" and line.split()[1] == "1/1":
-                break
-        assert states[0] == "Pending"
-    finally:
-        watch.kill()
-        watch.wait()
+    command = [*kubectl.command, "get", "pods", "-w", "--no-headers"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watch:
+        try:
+            kubectl.apply(pod("seen", *SLEEP))
+            states = []
+            for line in watch.stdout or ():
+                states.append(line.split()[2])
+                if states[-1] == "Running" and line.split()[1] == "1/1":
+                    break
+        finally:
+            watch.kill()
+    assert states[0] == "Pending"
+    assert states[-1] == "Running"
 
 
 def test_cordon_label_and_taint_nodes(kubectl: Kubectl) -> None:
