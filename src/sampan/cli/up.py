@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sampan.cli.rollout import ServiceState
     from sampan.client.connection import Connection
     from sampan.client.http import HttpClient
+    from sampan.client.interface import Client
 
 LAST_LINES = 15
 SETTLING = 1.0
@@ -82,7 +83,7 @@ def _checked(obj: "Object") -> bool:
 
 
 async def wait(
-    client: "HttpClient",
+    client: "Client",
     stack: str,
     names: Sequence[str],
     show: "Callable[[Sequence[ServiceState]], None]",
