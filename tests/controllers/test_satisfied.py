@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+from pathlib import Path
 
 import pytest
 
@@ -103,3 +104,13 @@ async def test_failing_writes_and_late_watches_change_nothing_about_where_it_end
     assert await shape(ill) == await shape(well)
     created = [name for event, kind, name in ill.log if (event, kind) == ("ADDED", kinds.PODS)]
     assert len(created) == 3
+
+
+def test_every_controller_is_in_the_design_note() -> None:
+    note = Path("docs/design/controllers.md").read_text()
+    rows = {name for line in note.splitlines() if line.startswith("| ") for name in cells(line)}
+    assert {controller.name.removesuffix("-controller") for controller in EVERYONE} <= rows
+
+
+def cells(row: str) -> list[str]:
+    return [name.strip() for name in row.split("|")[1].split(",")]

@@ -28,10 +28,8 @@ def _renewed(delta: Delta[Any]) -> bool:
 
 def _reported(old: Node, new: Node) -> bool:
     """Whether the agent itself changed the Ready condition: only we ever call it Unknown."""
-    before, after = (
-        condition(old.status.conditions, "Ready"),
-        condition(new.status.conditions, "Ready"),
-    )
+    before = condition(old.status.conditions, "Ready")
+    after = condition(new.status.conditions, "Ready")
     return after is not None and after.status != "Unknown" and after != before
 
 

@@ -71,6 +71,15 @@ class Fleet:
     def total(self) -> int:
         return sum(self.sizes.values())
 
+    @property
+    def room(self) -> int:
+        """How many Pods may be added now. What a set was told to remove still counts while it runs,
+        and until a set has seen its last order nobody knows how many it has."""
+        if any(rs.status.observed_generation < rs.metadata.generation for rs in self.old):
+            return 0
+        running = sum(max(self.size(rs), rs.status.replicas or 0) for rs in self.all)
+        return max(self.limits.ceiling - running, 0)
+
     def size(self, rs: ReplicaSet) -> int:
         return self.sizes[rs.metadata.uid]
 
@@ -83,7 +92,7 @@ class Fleet:
 
 def first_size(fleet: Fleet) -> int:
     """Return how large a set for a new template may start, within the surge."""
-    return min(max(fleet.limits.ceiling - fleet.total, 0), fleet.limits.desired)
+    return min(fleet.room, fleet.limits.desired)
 
 
 def roll(fleet: Fleet) -> None:
@@ -91,8 +100,7 @@ def roll(fleet: Fleet) -> None:
     if fleet.new is None:
         return
     size = fleet.size(fleet.new)
-    room = max(fleet.limits.ceiling - fleet.total, 0)
-    wanted = min(fleet.limits.desired, size + room)
+    wanted = min(fleet.limits.desired, size + fleet.room)
     if size > fleet.limits.desired or wanted != size:
         fleet.resize(fleet.new, wanted)
     else:
