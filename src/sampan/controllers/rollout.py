@@ -73,8 +73,11 @@ class Fleet:
 
     @property
     def room(self) -> int:
-        """How many Pods may be added now. What a set was told to remove still counts while it runs,
-        and until a set has seen its last order nobody knows how many it has."""
+        """How many Pods may be added now.
+
+        What a set was told to remove still counts while it runs; until a set has seen its last
+        order nobody knows how many it has.
+        """
         if any(rs.status.observed_generation < rs.metadata.generation for rs in self.old):
             return 0
         running = sum(max(self.size(rs), rs.status.replicas or 0) for rs in self.all)
