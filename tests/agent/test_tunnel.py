@@ -42,7 +42,7 @@ class Server:
         socket = web.WebSocketResponse()
         await socket.prepare(request)
         announce(socket)
-        while not socket.closed:
+        while not socket.closed:  # noqa: ASYNC110 - aiohttp has no event for it
             await asyncio.sleep(0.01)
         return socket
 

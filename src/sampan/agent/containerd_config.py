@@ -20,6 +20,8 @@ _UNUSED: Final = (
     "io.containerd.internal.v1.tracing",
     "io.containerd.tracing.processor.v1.otlp",
 )  # io.containerd.runtime.v1.linux is not among them: without it containerd 1.6 has no CRI
+_ADMINISTRATORS: Final = "/etc/containerd/certs.d"
+"""How registries are reached, as the administrator wants it; comes before what we think."""
 _CRI: Final = "io.containerd.grpc.v1.cri"
 
 
@@ -53,7 +55,10 @@ def configuration(config: AgentConfig, host: Host) -> str:
                 "max_conf_num": 1,
             },
         ),
-        _table(f'plugins."{_CRI}".registry', {"config_path": str(config.registry_dir)}),
+        _table(
+            f'plugins."{_CRI}".registry',
+            {"config_path": f"{_ADMINISTRATORS}:{config.registry_dir}"},
+        ),
         _table(
             f'plugins."{_CRI}".containerd',
             {

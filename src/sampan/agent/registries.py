@@ -7,13 +7,11 @@ first. Whatever an administrator wrote in /etc/containerd/certs.d counts instead
 
 import ipaddress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from sampan.agent.cri import CriRuntime
 from sampan.agent.runtime import Auth, SandboxConfig
 from sampan.api.images import DOCKER_HUB, normalised
-
-ADMINISTRATOR: Final = Path("/etc/containerd/certs.d")
 
 
 class NodeRuntime(CriRuntime):
