@@ -13,12 +13,16 @@ from tests.controllers.memory_api import MemoryApi
 
 
 class BindingApi(MemoryApi):
-    """*refuses* may fail a binding of a Pod to a node; *bindings* tells all that were tried."""
+    """*refuses* may fail a binding of a Pod to a node; *bindings* tells all that were tried.
+
+    A refusal takes effect at once, but the answer takes *refusal_takes* seconds.
+    """
 
     def __init__(self, *, lag: float = 0.0) -> None:
         super().__init__(lag=lag)
         self.refuses: Callable[[str, str], ApiError | None] = lambda _pod, _node: None
         self.bindings: list[tuple[str, str]] = []
+        self.refusal_takes = 0.0
 
     async def create(self, kind: Kind, obj: Object, *, subresource: str = "") -> Object:
         if subresource != "binding":
@@ -27,6 +31,7 @@ class BindingApi(MemoryApi):
         meta, node = obj["metadata"], obj["target"]["name"]
         self.bindings.append((meta["name"], node))
         if error := self.refuses(meta["name"], node):
+            await asyncio.sleep(self.refusal_takes)
             raise error
         pod = await self.get(kinds.PODS, meta["name"], meta["namespace"])
         if pod["metadata"]["uid"] != meta["uid"] or pod["spec"].get("nodeName"):
