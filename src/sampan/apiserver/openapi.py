@@ -5,7 +5,8 @@ Documents are made when first asked for, and kept as bytes.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
@@ -48,18 +49,23 @@ _TYPES: Final = {
     "limit": "integer", "orphanDependents": "boolean", "sendInitialEvents": "boolean",
     "timeoutSeconds": "integer", "watch": "boolean",
 }  # fmt: skip
+_PACKING_LEVEL: Final = 1
 _METHODS: Final = {"get": "get", "create": "post", "update": "put", "patch": "patch",
                    "delete": "delete"}  # fmt: skip
 
 
 class OpenApi:
-    """The documents for *kinds*; *definitions* are the `$defs` of the published schemas."""
+    """The documents for *kinds*, made when first asked for and kept packed (zlib).
 
-    def __init__(self, kinds: Iterable[Kind], definitions: Definitions, version: str) -> None:
+    *load* reads the `$defs` of the published schemas; they are large, and not kept.
+    """
+
+    def __init__(
+        self, kinds: Iterable[Kind], load: Callable[[], Definitions], version: str
+    ) -> None:
         self._kinds = tuple(kinds)
-        self._definitions = definitions
+        self._load = load
         self._info = {"title": "Kubernetes", "version": version}
-        self._by_gvk = _index(definitions)
         self._made: dict[str, bytes] = {}
 
     def index(self) -> bytes:
@@ -73,29 +79,42 @@ class OpenApi:
     def v3(self, path: str) -> bytes | None:
         """The document of `api/v1` or `apis/GROUP/VERSION`; None if that is not served."""
         mine = [kind for kind in self._kinds if _path_of(kind) == path]
-        if not mine:
-            return None
-        if path not in self._made:
-            self._made[path] = orjson.dumps(self._document_v3(mine))
-        return self._made[path]
+        return self._document(path, lambda maker: maker.v3(mine)) if mine else None
 
     def v2(self) -> bytes:
-        if "v2" not in self._made:
-            self._made["v2"] = orjson.dumps(self._document_v2())
-        return self._made["v2"]
+        return self._document("v2", lambda maker: maker.v2(self._kinds))
 
     def v2_protobuf(self) -> bytes:
-        if "v2 protobuf" not in self._made:
-            self._made["v2 protobuf"] = openapi_proto.encode(self._document_v2())
-        return self._made["v2 protobuf"]
+        return self._document(
+            "v2 protobuf", lambda maker: maker.v2(self._kinds), openapi_proto.encode
+        )
+
+    def _document(
+        self,
+        name: str,
+        make: Callable[["_Maker"], Object],
+        encode: Callable[[Object], bytes] = orjson.dumps,
+    ) -> bytes:
+        if name not in self._made:
+            document = make(_Maker(self._load(), self._info))
+            self._made[name] = zlib.compress(encode(document), _PACKING_LEVEL)
+        return zlib.decompress(self._made[name])
 
     def _hash(self, path: str) -> str:
         """Fingerprint what a document is made from, without making it."""
         mine = [kind for kind in self._kinds if _path_of(kind) == path]
-        source = f"{self._info}{mine}{len(self._definitions)}"
-        return hashlib.sha256(source.encode()).hexdigest().upper()
+        return hashlib.sha256(f"{self._info}{mine}".encode()).hexdigest().upper()
 
-    def _document_v3(self, kinds: Sequence[Kind]) -> Object:
+
+class _Maker:
+    """Makes documents while the schemas are loaded."""
+
+    def __init__(self, definitions: Definitions, info: Mapping[str, str]) -> None:
+        self._definitions = definitions
+        self._info = info
+        self._by_gvk = _index(definitions)
+
+    def v3(self, kinds: Sequence[Kind]) -> Object:
         roots = [name for kind in kinds for name in self._names(kind)]
         schemas = {
             name: _schema(self._definitions[name], _V3)
@@ -114,11 +133,11 @@ class OpenApi:
             "components": {"schemas": schemas},
         }
 
-    def _document_v2(self) -> Object:
+    def v2(self, kinds: Sequence[Kind]) -> Object:
         definitions = {name: _schema(raw, _V2) for name, raw in self._definitions.items()}
         definitions[_QUANTITY] = {"type": "string"}
         definitions[_INT_OR_STRING] = {"type": "string", "format": "int-or-string"}
-        paths = {path: item for kind in self._kinds for path, item in self._paths(kind, _V2)}
+        paths = {path: item for kind in kinds for path, item in self._paths(kind, _V2)}
         return {"swagger": "2.0", "info": self._info, "paths": paths, "definitions": definitions}
 
     def _names(self, kind: Kind) -> Iterable[str]:

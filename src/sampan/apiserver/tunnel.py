@@ -79,6 +79,14 @@ class Tunnels:
             if asked.node == node and not asked.answered.done():
                 asked.answered.set_exception(unreachable(node))
 
+    async def close(self) -> None:
+        """Hang up on every node, and end every stream."""
+        for node in self._controls:
+            self._give_up(node)
+        answered = [asked.answered for asked in self._asked.values() if asked.answered.done()]
+        streams = [each.result() for each in answered if not each.exception()]
+        await asyncio.gather(*(socket.close() for socket in (*streams, *self._controls.values())))
+
     async def dialled(self, node: str, stream_id: str, socket: Socket) -> None:
         """Hand over the socket that *node* dialled for a stream, until that is finished."""
         asked = self._asked.get(stream_id)

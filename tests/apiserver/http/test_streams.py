@@ -4,13 +4,19 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import aiohttp
 import pytest
 
 from sampan.api.objects import Object
+from sampan.apiserver import pki
 from sampan.apiserver.http import upgrade
 from sampan.apiserver.http.exchange import Exchange
+from sampan.apiserver.http.server import ApiServer, ApiServerSettings
+from sampan.apiserver.registry import StoreRegistry
+from sampan.apiserver.settings import Settings
+from sampan.store.memory import MemoryStore
 from tests.apiserver.http.support import KUBECTL, SUCCESS, Live, Verb, until
 
 
@@ -274,6 +280,44 @@ async def test_port_forward_tells_what_went_wrong(live: Live) -> None:
             told = (await err.readline()).decode()
     assert "error forwarding port 81 to pod web" in told
     assert "connection refused" in told
+
+
+async def test_a_stopping_server_ends_streams_and_tunnels_at_once(
+    keys: pki.Pki, tmp_path: Path
+) -> None:
+    registry = StoreRegistry(MemoryStore(), Settings())
+    await registry.start()
+    server = ApiServer(
+        registry, keys, ApiServerSettings(data_dir=tmp_path, listen=("127.0.0.1",), port=0)
+    )
+    stop, stopped = asyncio.Event(), asyncio.Event()
+
+    async def serve() -> None:
+        async with server.serving():
+            await stop.wait()
+        stopped.set()
+
+    async def logs(params: Object, stream: "aiohttp.ClientWebSocketResponse[bool]") -> None:
+        await stream.send_str(SUCCESS)
+        await stream.send_bytes(b"still running\n")
+        await stream.receive()
+
+    live = Live(registry, server, keys, tmp_path)
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        group.create_task(serve())
+        await until(lambda: server.port != 0)
+        await live.pod_on("n1")
+        async with live.agent("n1", logs=logs):
+            path = "/api/v1/namespaces/default/pods/web/log?container=main&follow=1"
+            following = group.create_task(live.request("GET", path))
+            watching = group.create_task(live.request("GET", "/api/v1/pods?watch=1"))
+            await until(lambda: server.open_streams() == 1 and server.open_watches() == 1)
+            begun = asyncio.get_running_loop().time()
+            stop.set()
+            await stopped.wait()
+            assert asyncio.get_running_loop().time() - begun < 1
+        assert (await following).body == b"still running\n"
+        assert (await watching).status == 200
 
 
 async def test_only_the_node_itself_may_have_its_tunnel(live: Live) -> None:

@@ -5,7 +5,6 @@ import platform
 import resource
 import sys
 from collections.abc import Callable, Mapping
-from functools import cached_property
 from typing import Any, Final
 
 import orjson
@@ -46,10 +45,7 @@ class Info:
         self._ready = ready
         self._gauges = gauges
         self._kinds: tuple[Kind, ...] = KINDS
-
-    @cached_property
-    def _openapi(self) -> OpenApi:
-        return OpenApi(self._kinds, schemas.definitions(), _VERSION)
+        self._openapi = OpenApi(KINDS, schemas.definitions, _VERSION)
 
     async def serve(self, exchange: Exchange) -> web.StreamResponse:  # noqa: PLR0911 - a line a path
         """Answer a path that names no resource; raise NotFound for an unknown one."""

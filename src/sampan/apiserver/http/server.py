@@ -117,10 +117,10 @@ class ApiServer:
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
         """Listen, then serve while the context lasts; open watches end when it does."""
+        await self._policies.load()
         connections = Connections(self._handler, handler_cancellation=True)
         servers = await self._listen(connections)
         try:
-            await self._policies.load()
             async with asyncio.TaskGroup() as group:
                 follower = group.create_task(self._policies.follow(), name="policies")
                 yield
@@ -129,6 +129,7 @@ class ApiServer:
             for server in servers:
                 server.close()
             self._watches.close()
+            await self._tunnels.close()
             connections.pre_shutdown()
             await connections.shutdown(_FINISHED_WITHIN)
 
