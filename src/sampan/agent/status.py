@@ -105,7 +105,7 @@ def _container_status(it: Situation, container: ContainerSpec) -> Object:
         "name": container.name,
         "state": state,
         "lastState": last,
-        "ready": done or (run is not None and is_ready(container, memory, run)),
+        "ready": done if init else run is not None and is_ready(container, memory, run),
         "restartCount": run.attempt if run else memory.next_attempt,
         "image": (run.image if run else "") or container.image,
         "imageID": run.image_ref if run else "",
