@@ -9,6 +9,7 @@ import pytest
 
 from sampan.api import kinds
 from sampan.api.objects import Object
+from sampan.scheduler.place import Placer
 from sampan.testing.cluster import Cluster, cluster
 
 
@@ -181,3 +182,66 @@ async def test_a_service_names_the_ready_pods(three: Cluster) -> None:
         return await endpoints() == addresses
 
     await three.until(complete)
+
+
+@pytest.mark.parametrize("anyio_backend", [("asyncio", {})])
+async def test_the_same_cluster_runs_in_real_time(
+    anyio_backend: tuple[str, Any], tmp_path: Path
+) -> None:
+    async with cluster(tmp_path, takes=0.001) as running:
+        await running.create(web(6))
+        pods = await ready(running, 6)
+    assert sorted(Counter(pod["spec"]["nodeName"] for pod in pods).values()) == [2, 2, 2]
+
+
+async def test_a_burst_on_slow_machines_is_spread_evenly(tmp_path: Path) -> None:
+    async with cluster(tmp_path, takes=0.2) as running:
+        await running.create(web(30))
+        pods = await ready(running, 30)
+    assert Counter(p["spec"]["nodeName"] for p in pods) == {
+        "node-1": 10,
+        "node-2": 10,
+        "node-3": 10,
+    }
+
+
+async def test_a_roll_never_has_fewer_pods_ready_than_it_promised(three: Cluster) -> None:
+    await three.create(web(6, strategy={"rollingUpdate": {"maxSurge": 2, "maxUnavailable": 1}}))
+    await ready(three, 6)
+    annotations = {"release": "2"}
+    patch = {"spec": {"template": {"metadata": {"annotations": annotations}}}}
+    await three.client.patch(kinds.DEPLOYMENTS, "web", patch, "default")
+    least, most = 6, 6
+
+    async def done() -> bool:
+        nonlocal least, most
+        least = min(least, len(await three.ready_pods("app=web")))
+        alive = [p for p in await three.pods("app=web") if "deletionTimestamp" not in p["metadata"]]
+        most = max(most, len(alive))
+        return await rolled_out(three)
+
+    await three.until(done, within=120)
+    assert (least >= 5, most <= 8) == (True, True), (least, most)
+
+
+async def test_a_test_that_fails_is_told_what_failed_and_nothing_else(tmp_path: Path) -> None:
+    with pytest.raises(TimeoutError):
+        async with cluster(tmp_path, nodes=1) as running:
+            await running.until(running.pods, within=1)
+
+
+async def test_a_part_that_breaks_breaks_the_test(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_self: Placer, _pods: Any) -> Any:
+        raise ZeroDivisionError
+
+    async def use_it() -> None:
+        async with cluster(tmp_path, nodes=1) as running:
+            monkeypatch.setattr(Placer, "place", broken)
+            await running.create(web(1))
+            await ready(running, 1)
+
+    with pytest.raises(ExceptionGroup) as raised:
+        await use_it()
+    assert raised.group_contains(ZeroDivisionError)

@@ -157,6 +157,7 @@ async def cluster(
         )
         for number in range(1, nodes + 1)
     }
+    failure: Exception | None = None
     async with asyncio.TaskGroup() as group:
         control = [
             group.create_task(run_all(client, ca_pem=CA, now=loop_time), name="controllers"),
@@ -168,11 +169,15 @@ async def cluster(
         try:
             await running.until(lambda: _all_ready(running, nodes))
             yield running
+        except Exception as error:  # noqa: BLE001 - the test's own, so that no group wraps it
+            failure = error
         finally:
             for machine in machines.values():
                 machine.stop()
             for task in control:
                 task.cancel()
+    if failure:
+        raise failure
 
 
 async def _all_ready(running: Cluster, number: int) -> bool:
