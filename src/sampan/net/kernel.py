@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Final, Protocol
 
-from sampan.net import conntrack, links, nft, overlay
+from sampan.net import conntrack, firewall, links, nft, overlay
 from sampan.net.links import SCOPE_HOST, Route
 from sampan.net.netlink import Netlink, attributes
 from sampan.net.overlay import OVERHEAD, Overlay, Peer
@@ -93,6 +93,8 @@ class Linux:
 
     def load(self, commands: str) -> None:
         nft.run(commands)
+        for device in (BRIDGE, VXLAN):
+            firewall.admit(device)
         self._generation = _generation()
 
     def apply(self, change: Change) -> None:
@@ -113,6 +115,8 @@ class Linux:
                 if device in {BRIDGE, VXLAN}:
                     links.remove_link(netlink, device)
             links.remove_address(netlink, "lo", IPv4Interface(ground.dns))
+        for device in (BRIDGE, VXLAN):
+            firewall.dismiss(device)
         nft.run(f"add table {TABLE}\ndelete table {TABLE}")
 
 

@@ -7,12 +7,16 @@ class NftError(Exception):
     """The kernel or the parser refused; nothing of the transaction was done."""
 
 
-def run(commands: str) -> str:
-    """Run *commands* whole or not at all; return what they print. Blocks: not for the event loop.
+def run(commands: str, *, handles: bool = False) -> str:
+    """Run *commands* whole or not at all; return what they print, with *handles* if asked.
+
+    Blocks: not for the event loop.
 
     A context belongs to the network namespace in which it was made, so each call makes its own.
     """
-    code, output, error = _context().cmd(commands)
+    context = _context()
+    context.set_handle_output(handles)
+    code, output, error = context.cmd(commands)
     if code:
         raise NftError(str(error).strip() or f"libnftables: error {code}")
     return str(output)

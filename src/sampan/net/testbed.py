@@ -11,7 +11,7 @@ from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
-from sampan.net import links, namespaces, nft
+from sampan.net import firewall, links, namespaces, nft
 from sampan.net.links import Route
 from sampan.net.netlink import Netlink
 from sampan.net.sysctl import forward_packets, write
@@ -37,6 +37,7 @@ def create(name: str, *, subnet: str, nodes: int, egress: bool) -> None:
             _create_node(netlink, name, number, network)
         cables = [_cable(name, number) for number in range(1, nodes + 1)]
         _wait_until(lambda: all(links.is_carrying(netlink, cable) for cable in cables))
+    firewall.admit(_bridge(name))
     if egress:
         _open_egress(name, network)
 
@@ -50,6 +51,7 @@ def destroy(name: str) -> None:
         links.remove_link(netlink, _bridge(name))
     for file in namespaces.DIRECTORY.glob(_namespace(name, "node-*")):
         namespaces.delete(file.name)
+    firewall.dismiss(_bridge(name))
     _close_egress(name)
 
 
