@@ -84,6 +84,15 @@ async def test_a_terminal_has_the_size_that_the_client_says(node: AgentConfig) -
     assert status["details"]["causes"] == [{"reason": "ExitCode", "message": "4"}]
 
 
+async def test_a_terminal_has_its_size_from_the_beginning(node: AgentConfig) -> None:
+    async with running_pod(node, *SLEEP) as pod:
+        for _ in range(5):
+            async with exec_in(pod, "stty", "size", stdin=True, tty=True) as stream:
+                stream.send_frame(b"\4" + json.dumps({"Width": 101, "Height": 33}).encode())
+                seen, _ = await stream.finish()
+            assert seen[1] == b"33 101\r\n"
+
+
 async def test_a_process_whose_client_leaves_is_killed(node: AgentConfig) -> None:
     async with running_pod(node, *SLEEP) as pod:
         async with exec_in(pod, "sh", "-c", "echo here; exec sleep 12345", stdin=True) as stream:

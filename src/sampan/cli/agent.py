@@ -2,6 +2,7 @@
 
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -47,16 +48,27 @@ def agent(
         key=credentials.key,
         labels=parse_labels(label or []),
     )
-    run_node(config, token or read_token(token_file, credentials))
+    if not (token or token_file or credentials.cluster_file.exists()):
+        fail(
+            "this node has not joined yet and needs a token",
+            hint="on the server: cat /var/lib/sampan/server/token; here: --token TOKEN",
+        )
+    run_node(config, lambda: token or read_token(token_file))
 
 
-def run_node(config: AgentConfig, token: str) -> None:
-    """Start the node's containerd, join, and be its agent until a signal comes."""
+def run_node(config: AgentConfig, token: Callable[[], str]) -> None:
+    """Start the node's containerd, join, and be its agent until a signal comes.
+
+    A server on this machine may be starting at the same time, so it is asked last.
+    """
     start_runtime(config)
     from sampan import assembly  # noqa: PLC0415 - heavy; containerd starts meanwhile
+    from sampan.agent import run as _warm  # noqa: F401, PLC0415 - heavy; the server starts meanwhile
 
+    directory = config.ca.parent
     try:
-        credentials = enrol(config.server, token, config.node_name, config.ca.parent)
+        joined = Credentials(directory).cluster_file.exists()
+        credentials = enrol(config.server, "" if joined else token(), config.node_name, directory)
     except EnrolmentError as error:
         fail(str(error))
     assembly.run_agent(assembly.joined(config, credentials))
@@ -75,15 +87,10 @@ def start_runtime(config: AgentConfig) -> None:
         fail(str(error))
 
 
-def read_token(file: Path | None, credentials: Credentials) -> str:
+def read_token(file: Path | None) -> str:
     """Read the token, waiting for a server on this machine that is about to write it."""
-    if credentials.cluster_file.exists():
-        return ""
     if file is None:
-        fail(
-            "this node has not joined yet and needs a token",
-            hint="on the server: cat /var/lib/sampan/server/token; here: --token TOKEN",
-        )
+        return ""
     import time  # noqa: PLC0415
 
     deadline = time.monotonic() + 30

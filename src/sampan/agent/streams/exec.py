@@ -6,7 +6,7 @@ gone first, the process is killed.
 
 import asyncio
 import shlex
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -17,10 +17,11 @@ from sampan.agent.streams import channels
 from sampan.agent.streams.containerd import Containerd
 from sampan.agent.streams.containers import reason, running_container
 from sampan.agent.streams.process import CHUNK, Process, Streams, process_spec, running_process
-from sampan.agent.streams.stream import Params, Stream, until_first
+from sampan.agent.streams.stream import Frame, Params, Stream, until_first
 from sampan.api.errors import BadRequest, InternalError
 
 _DRAINED_WITHIN: Final = 2.0
+_SIZE_WITHIN: Final = 0.25
 _CHANNELS: Final = {"stdout": channels.STDOUT, "stderr": channels.STDERR}
 
 
@@ -44,14 +45,36 @@ async def serve_exec(containerd: Containerd, scratch: Path, params: Params, stre
         spec = await containerd.container_spec(found.id)
     except grpc.RpcError as error:
         raise InternalError(f"the container runtime does not answer: {reason(error)}") from error
-    process = process_spec(spec, asked.command, tty=asked.tty)
     streams = Streams(asked.stdin, asked.stdout, asked.stderr, asked.tty)
     await stream.accept()
-    try:
-        async with running_process(containerd, found.id, process, streams, scratch) as running:
-            await until_first(_finish(running, asked.command, stream), _obey(running, stream))
-    except grpc.RpcError as error:
-        await stream.send(channels.final_frame(_could_not_start(reason(error))))
+    async with asyncio.TaskGroup() as group:
+        frames = stream.frames()
+        first = group.create_task(_next(frames))
+        size = await _first_size(first) if asked.tty else None
+        process = process_spec(spec, asked.command, tty=asked.tty, size=size)
+        try:
+            async with running_process(containerd, found.id, process, streams, scratch) as running:
+                if size:
+                    await running.resize(*size)  # runtimes before runc 1.2 take no size at birth
+                obeying = _obey(running, first, frames)
+                await until_first(_finish(running, asked.command, stream), obeying)
+        except grpc.RpcError as error:
+            await stream.send(channels.final_frame(_could_not_start(reason(error))))
+        finally:
+            first.cancel()
+
+
+async def _next(frames: AsyncIterator[Frame]) -> Frame | None:
+    return await anext(frames, None)
+
+
+async def _first_size(first: "asyncio.Task[Frame | None]") -> tuple[int, int] | None:
+    """Wait a moment for the client's terminal size: programs look at it when they start."""
+    await asyncio.wait({first}, timeout=_SIZE_WITHIN)
+    frame = first.result() if first.done() else None
+    if isinstance(frame, bytes) and frame[:1] == bytes((channels.RESIZE,)):
+        return channels.parse_size(frame[1:])
+    return None
 
 
 async def _finish(process: Process, command: Sequence[str], stream: Stream) -> None:
@@ -76,18 +99,24 @@ async def _copy(reader: asyncio.StreamReader, channel: int, stream: Stream) -> N
         await stream.send(channels.frame(channel, data))
 
 
-async def _obey(process: Process, stream: Stream) -> None:
+async def _obey(
+    process: Process, first: "asyncio.Task[Frame | None]", frames: AsyncIterator[Frame]
+) -> None:
     """Do what the client's frames say until the client is gone."""
-    async for frame in stream.frames():
-        if not isinstance(frame, bytes) or not frame:
-            continue
-        channel, data = frame[0], frame[1:]
-        if channel == channels.STDIN:
-            await process.write(data)
-        elif channel == channels.RESIZE and (size := channels.parse_size(data)):
-            await process.resize(*size)
-        elif channel == channels.CLOSE and data[:1] == bytes((channels.STDIN,)):
-            await process.close_stdin()
+    frame = await first
+    while frame is not None:
+        if isinstance(frame, bytes) and frame:
+            await _do(process, frame[0], frame[1:])
+        frame = await _next(frames)
+
+
+async def _do(process: Process, channel: int, data: bytes) -> None:
+    if channel == channels.STDIN:
+        await process.write(data)
+    elif channel == channels.RESIZE and (size := channels.parse_size(data)):
+        await process.resize(*size)
+    elif channel == channels.CLOSE and data[:1] == bytes((channels.STDIN,)):
+        await process.close_stdin()
 
 
 def _could_not_start(why: str) -> dict[str, object]:

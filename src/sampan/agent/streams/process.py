@@ -122,15 +122,24 @@ class Process:
             await self._containerd.close_stdin(self._container, self._id)
 
 
-def process_spec(container: Object, command: Sequence[str], *, tty: bool) -> Object:
+def process_spec(
+    container: Object,
+    command: Sequence[str],
+    *,
+    tty: bool,
+    size: tuple[int, int] | None = None,
+) -> Object:
     """Derive a further process's spec from its container's: same user, rights, directory."""
     process = dict(container["process"])
-    process.pop("commandLine", None)
+    for leftover in ("commandLine", "consoleSize"):
+        process.pop(leftover, None)
     process["args"] = list(command)
     process["terminal"] = tty
     if tty:
         kept = [entry for entry in process.get("env") or () if not entry.startswith("TERM=")]
         process["env"] = [*kept, "TERM=xterm"]
+    if size:
+        process["consoleSize"] = {"width": size[0], "height": size[1]}
     return process
 
 
