@@ -104,7 +104,7 @@ class Bed:
 async def until(holds: Callable[[], Awaitable[Any]], *, within: float = 30.0) -> Any:
     """Wait until *holds*; return what it then says."""
     async with asyncio.timeout(within):
-        while not (answer := await holds()):
+        while not (answer := await holds()):  # noqa: ASYNC110 - the API has no event for it
             await asyncio.sleep(0.01)
         return answer
 

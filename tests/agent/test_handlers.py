@@ -66,7 +66,7 @@ async def probe(port: int = 0, **fields: Any) -> Answer:
 
 
 @pytest.mark.parametrize(("code", "ok"), [(200, True), (302, True), (404, False), (503, False)])
-async def test_http_is_well_from_200_to_399(code: int, ok: bool) -> None:
+async def test_http_is_well_from_200_to_399(code: int, *, ok: bool) -> None:
     async with listening(answering(f"HTTP/1.1 {code} Whatever")) as port:
         answer = await probe(httpGet={"port": port})
     assert answer.ok is ok
@@ -110,7 +110,7 @@ async def test_tcp_is_well_when_something_listens() -> None:
 
 
 @pytest.mark.parametrize(("status", "ok"), [(1, True), (2, False), (0, False)])
-async def test_grpc_speaks_the_health_protocol(status: int, ok: bool) -> None:
+async def test_grpc_speaks_the_health_protocol(status: int, *, ok: bool) -> None:
     asked: list[bytes] = []
 
     async def check(request: bytes, _context: object) -> bytes:

@@ -49,7 +49,7 @@ class World:
         assert not (at_work & inits and at_work - inits), "init containers and others run together"
         assert pod_status(self.it, "192.0.2.7")["phase"]
 
-    def _do(self, step: p.Instruction) -> None:
+    def _do(self, step: p.Instruction) -> None:  # noqa: C901 - one case an instruction
         it = self.it
         seen, memory = it.seen, it.memory
         match step:
@@ -66,10 +66,10 @@ class World:
                 memory = memory.with_container(name, replace(memory.of(name), image_for=attempt))
             case p.CreateAndStart(name, attempt):
                 self.starts.append((name, attempt))
-                box = seen.sandbox
-                assert box is not None
+                working = seen.sandbox
+                assert working is not None
                 seen = seen.with_container(
-                    running(name, attempt, box=box.id, started_at=it.now, created_at=it.now)
+                    running(name, attempt, box=working.id, started_at=it.now, created_at=it.now)
                 )
                 memory = memory.with_container(
                     name, replace(memory.of(name), next_attempt=attempt + 1)

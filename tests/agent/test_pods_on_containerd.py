@@ -3,8 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import pytest
@@ -121,7 +120,7 @@ async def test_what_ends_at_once_is_not_missed(b: Bed) -> None:
         quick["spec"]["restartPolicy"] = "Never"
         await b.create(quick)
     for number in range(8):
-        await until(lambda n=number: is_in(b, f"quick-{n}", "terminated Completed"), within=10)
+        await until(partial(is_in, b, f"quick-{number}", "terminated Completed"), within=10)
 
 
 async def test_probes_files_and_environment_reach_a_real_container(b: Bed) -> None:
@@ -178,10 +177,13 @@ async def test_an_agent_that_starts_again_leaves_what_runs_alone(
         second = Pods(config, b.client, runtime, neighbours)
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(neighbours.run()), group.create_task(second.run())]
-            async with asyncio.timeout(10):
-                while not list(second.live()):
-                    await asyncio.sleep(0.01)
-            await asyncio.sleep(0.3)
+
+            async def taken_up() -> bool:
+                return bool(list(second.live()))
+
+            await until(taken_up)
+            await b.create(real("later"))
+            await until(lambda: b.is_ready("later"))
             for task in tasks:
                 task.cancel()
     assert await b.container("stays") == before

@@ -220,7 +220,7 @@ class Containers:
             record.seen = record.seen.without_container(container)
             return None
         known = next((c for c in record.seen.containers if c.id == container), None)
-        if known is None or known.ended:
+        if known is None or (known.ended and known.finished_at):
             return known  # meanwhile it was removed, or somebody else saw its end
         return self._take(record, replace(found, sandbox=known.sandbox))
 

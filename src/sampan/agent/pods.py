@@ -162,9 +162,11 @@ class Pods:
         if record.stale:
             await self._look_at_runtime(record)
         async with Turn(self._starting) as turn:
-            for _ in range(ROUNDS):
+            for number in range(ROUNDS):
                 steps = plan(self._situation(record))
                 due = [step for step in steps if not isinstance(step, CheckAgain)]
+                if due and number == 0:
+                    self._report(record)  # what follows may take long
                 for step in due:
                     if isinstance(step, LetGo):
                         self._prober.attend(record)
