@@ -12,7 +12,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from sampan.api.errors import Cause, InternalError
+from sampan.api.errors import ApiError, Cause, InternalError
 from sampan.api.objects import Object
 from sampan.apiserver.problems import bad_value
 from sampan.apiserver.settings import Settings
@@ -64,6 +64,11 @@ class Allocator:
         self._addresses: set[str] = set()
         self._ports: set[Port] = set()
 
+    @property
+    def held(self) -> Holding:
+        """All that is taken."""
+        return Holding(frozenset(self._addresses), frozenset(self._ports))
+
     def rebuild(self, services: Iterable[Object]) -> None:
         """Forget everything, and take what *services* have."""
         self._addresses.clear()
@@ -80,7 +85,7 @@ class Allocator:
         try:
             for more in self._assigned(service, before):
                 taken = Holding(taken.addresses | more.addresses, taken.ports | more.ports)
-        except Refused:
+        except (Refused, ApiError):
             self.release(taken)
             raise
         return taken
