@@ -92,8 +92,13 @@ class Grant(Struct, frozen=True):
 class Policy:
     """Every grant of a cluster, found by subject."""
 
-    def __init__(self, grants: Mapping[str, Sequence[Grant]]) -> None:
+    def __init__(
+        self,
+        grants: Mapping[str, Sequence[Grant]],
+        roles: Mapping[tuple[str, str], tuple[Rule, ...]],
+    ) -> None:
         self._grants = grants
+        self._roles = roles
 
     @classmethod
     def of(
@@ -114,7 +119,11 @@ class Policy:
             grant = _grant(binding, known)
             for subject in binding.get("subjects") or ():
                 grants[_subject_key(subject, grant.namespace)].append(grant)
-        return cls(grants)
+        return cls(grants, known)
+
+    def role(self, namespace: str, name: str) -> tuple[Rule, ...] | None:
+        """The rules of a Role, or with no *namespace* of a ClusterRole; None if there is none."""
+        return self._roles.get((namespace, name))
 
     def allows(self, user: User, asked: Attributes) -> str | None:
         """Return why it is allowed, or None if nothing allows it."""

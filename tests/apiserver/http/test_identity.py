@@ -91,6 +91,42 @@ async def test_an_access_review_answers_for_others(live: Live) -> None:
         assert (answer.status, answer.json["status"]["allowed"]) == (201, allowed)
 
 
+RBAC = "/apis/rbac.authorization.k8s.io/v1/namespaces/default"
+
+
+async def test_nobody_grants_what_they_do_not_hold(live: Live) -> None:
+    await live.kubectl("create", "rolebinding", "a", "--clusterrole=admin", "--user=alice")
+    alice = live.tls("alice")
+    for verb, resource, code in (("get", "pods", 201), ("get", "nodes", 403), ("*", "pods", 403)):
+        rule = {"apiGroups": [""], "resources": [resource], "verbs": [verb]}
+        body = {"metadata": {"name": f"r-{code}-{verb.strip('*')}x"}, "rules": [rule]}
+        answer = await live.request("POST", f"{RBAC}/roles", body, tls=alice)
+        assert answer.status == code, answer.json
+    for role, code in (("view", 201), ("cluster-admin", 403), ("none", 404)):
+        body = {
+            "metadata": {"name": role},
+            "roleRef": {
+                "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role
+            },
+            "subjects": [
+                {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "bob"}
+            ],
+        }  # fmt: skip
+        answer = await live.request("POST", f"{RBAC}/rolebindings", body, tls=alice)
+        assert answer.status == code, answer.json
+    for broken in ({"rules": "x"}, {"rules": ["x"]}, {"metadata": 1}, {"rules": [{"verbs": 1}]}):
+        body = {"metadata": {"name": "broken"}, **broken}
+        answer = await live.request("POST", f"{RBAC}/roles", body, tls=alice)
+        assert answer.status in {400, 422}, answer.json
+    more = [{"op": "add", "path": "/rules/-", "value": {
+        "apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}}]  # fmt: skip
+    path, patch = f"{RBAC}/roles/r-201-getx", "application/json-patch+json"
+    answer = await live.request("PATCH", path, more, tls=alice, Content_Type=patch)
+    assert answer.status == 403
+    assert "permissions not currently held" in answer.json["message"]
+    assert len((await live.request("GET", path)).json["rules"]) == 1
+
+
 async def test_a_tokens_life_ends_with_its_pod(live: Live) -> None:
     made = await live.make(kinds.PODS, pod("web"))
     wish = {"spec": {"audiences": ["ship"], "boundObjectRef": {"kind": "Pod", "name": "web"}}}

@@ -9,21 +9,25 @@ from msgspec import structs
 
 from sampan.api.errors import BadRequest, UnsupportedMediaType
 from sampan.api.kinds import PODS
-from sampan.apiserver.http import answers, forms, negotiate, queries
+from sampan.apiserver.authz import Policy
+from sampan.apiserver.http import answers, escalation, forms, negotiate, queries
 from sampan.apiserver.http.exchange import Exchange
 from sampan.apiserver.http.paths import Target
 from sampan.apiserver.http.watches import Watches
-from sampan.apiserver.interface import Call, Place, Registry
+from sampan.apiserver.interface import Call, Entry, Place, Registry, Written
 from sampan.client.interface import PatchType
 
 Serve = Callable[[Exchange, Place], Awaitable[web.StreamResponse]]
+
+Attempt = Callable[[Call], Awaitable[Entry | Written]]
 
 _INCLUDES: Final = frozenset({"None", "Metadata", "Object"})
 
 
 class Resources:
-    def __init__(self, registry: Registry, watches: Watches) -> None:
+    def __init__(self, registry: Registry, watches: Watches, policy: Callable[[], Policy]) -> None:
         self._registry = registry
+        self._policy = policy
         self._watches = watches
         self._verbs: Mapping[str, Serve] = {
             "get": self._get,
@@ -62,8 +66,11 @@ class Resources:
         call = queries.call(exchange.query, exchange.user, exchange.agent)
         obj = await exchange.object()
         if place.kind.kind == "Binding":  # the older way to post a Pod's binding
-            name = str((obj.get("metadata") or {}).get("name", ""))
+            name = str(_mapping(obj.get("metadata")).get("name", ""))
             place = Place(PODS, place.namespace, name, "binding")
+        await self._check_grants(
+            exchange, place, call, lambda trial: self._registry.create(place, obj, trial)
+        )
         entry = await self._registry.create(place, obj, call)
         body = forms.one(place.kind, entry, accepted, _now(), "Object")
         return await answers.send(exchange, body, status=201, warnings=call.warnings)
@@ -71,7 +78,11 @@ class Resources:
     async def _update(self, exchange: Exchange, place: Place) -> web.Response:
         accepted = exchange.accepted
         call = queries.call(exchange.query, exchange.user, exchange.agent)
-        written = await self._registry.update(place, await exchange.object(), call)
+        obj = await exchange.object()
+        await self._check_grants(
+            exchange, place, call, lambda trial: self._registry.update(place, obj, trial)
+        )
+        written = await self._registry.update(place, obj, call)
         body = forms.one(place.kind, written.entry, accepted, _now(), "Object")
         status = 201 if written.created else 200
         return await answers.send(exchange, body, status=status, warnings=call.warnings)
@@ -82,10 +93,25 @@ class Resources:
         applying = how is PatchType.APPLY
         call = queries.call(exchange.query, exchange.user, exchange.agent, applying=applying)
         patch = await exchange.decoded()
+        await self._check_grants(
+            exchange, place, call, lambda trial: self._registry.patch(place, patch, how, trial)
+        )
         written = await self._registry.patch(place, patch, how, call)
         shown = forms.one(place.kind, written.entry, accepted, _now(), "Object")
         status = 201 if written.created else 200
         return await answers.send(exchange, shown, status=status, warnings=call.warnings)
+
+    async def _check_grants(
+        self, exchange: Exchange, place: Place, call: Call, attempt: Attempt
+    ) -> None:
+        """Raise Forbidden if a write would give away more than its writer holds.
+
+        What it would store is seen by attempting it as a dry run first.
+        """
+        if escalation.concerns(place.kind, exchange.user):
+            outcome = await attempt(structs.replace(call, dry_run=True, warnings=[]))
+            entry = outcome.entry if isinstance(outcome, Written) else outcome
+            escalation.check(self._policy(), exchange.user, place.kind, entry.object)
 
     async def _delete(self, exchange: Exchange, place: Place) -> web.Response:
         options, dry = queries.delete_options(exchange.query, await _optional(exchange))
@@ -99,6 +125,10 @@ class Resources:
         which = queries.list_options(exchange.query)
         page = await self._registry.delete_collection(place, which, options, _dry(call, dry=dry))
         return await answers.send(exchange, forms.listed(place.kind, page), warnings=call.warnings)
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _dry(call: Call, *, dry: bool) -> Call:

@@ -73,7 +73,7 @@ class ApiServer:
         return Handler(
             authenticator=Authenticator(tokens, self._policies.current),
             policies=self._policies,
-            resources=Resources(registry, self._watches),
+            resources=Resources(registry, self._watches, self._policies.current),
             special=Special(self._policies, tokens, streams, PortForward(streams, self._tunnels)),
             nodes=Nodes(self._tunnels, images),
             joining=Joining(self._pki, facts),
