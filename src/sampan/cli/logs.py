@@ -121,9 +121,14 @@ async def _show(reader: _Reader, services: set[str]) -> None:
     from sampan.cli.rollout import STACK, Replica  # noqa: PLC0415
 
     listing = await reader.client.list(kinds.PODS, reader.stack, labels=STACK)
-    for replica in in_order(map(Replica.of, listing.items)):
-        if services and replica.service not in services:
-            continue
+    replicas = [
+        replica
+        for replica in in_order(map(Replica.of, listing.items))
+        if not services or replica.service in services
+    ]
+    if not replicas:
+        err.print(f"{reader.stack} has no replicas yet; to wait for them: sampan logs -f")
+    for replica in replicas:
         try:
             await reader.show(replica, reader.tail)
         except (BadRequest, NotFound) as error:

@@ -49,7 +49,7 @@ class ReplicaSpec(View):
 class ReplicaState(View):
     container_id: str = field(default="", name="containerID")
     restart_count: int = 0
-    ready: bool = False
+    started: bool = False
     state: dict[str, Object] = field(default_factory=dict)
     last_state: dict[str, Object] = field(default_factory=dict)
 
@@ -98,12 +98,8 @@ class Replica(Resource):
         if reason := str(self.container.state.get("waiting", {}).get("reason", "")):
             return "waiting" if reason == "WaitingForServices" else _words(reason)
         if "running" in self.container.state:
-            return "unhealthy" if self.restarts == 0 and self._was_ready() else "starting"
+            return "unhealthy" if self.container.started else "starting"
         return _words(self.status.reason or self.status.phase)
-
-    def _was_ready(self) -> bool:
-        found = condition(self.status.conditions, "Ready")
-        return found is not None and found.reason == "ContainersNotReady" and self.container.ready
 
     def why(self) -> str:
         """What keeps it from being ready, for a person."""
@@ -115,8 +111,9 @@ class Replica(Resource):
         if "terminated" in self.container.state:
             return f"its command {self.ending()}"
         if "running" in self.container.state:
+            check = "fails" if self.container.started else "has not passed yet"
             again = f"; before that it {self.ending()}" if self.restarts else ""
-            return f"runs, its health check has not passed yet{again}"
+            return f"runs, its health check {check}{again}"
         return "starting" if self.spec.node_name else "waits for a node"
 
     def _why_waiting(self) -> str:
