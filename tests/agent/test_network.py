@@ -52,9 +52,9 @@ class FakeKernel:
     def reach(self, peers: Iterable[Peer]) -> None:
         self.peers = list(peers)
 
-    def load(self, commands: str) -> None:
+    def load(self, program: Program) -> None:
         self._refuse()
-        self.loaded.append(commands)
+        self.loaded.append(program.whole())
         self.spoiled = False
 
     def apply(self, change: Change) -> None:

@@ -50,10 +50,13 @@ class LabNode:
         peers = [Peer(other.address, other.pods) for other in others]
         self.do(lambda: self.kernel.reach(peers))
 
-    def serve(self, service: Object, *slices: Object) -> None:
+    def put(self, service: Object, *slices: Object) -> None:
         key = service["metadata"]["name"]
         parts = map(EndpointSlice.of, slices)
         self.program.put(key, compile_service(Service.of(service), parts, self.program.node))
+
+    def serve(self, service: Object, *slices: Object) -> None:
+        self.put(service, *slices)
         change = self.program.take()
         self.do(lambda: self.kernel.apply(change))
 

@@ -43,9 +43,9 @@ def test_pods_get_through_and_afterwards_the_firewall_is_as_it_was(lab: Lab) -> 
     with pytest.raises(TimeoutError):
         call(a, b.address, 8080)
     assert near.do(near.kernel.touched)
-    near.do(lambda: near.kernel.load(near.program.whole()))
+    near.do(lambda: near.kernel.load(near.program))
     assert call(a, b.address, 8080) == ("b", a.address)
-    near.do(lambda: near.kernel.load(near.program.whole()))
+    near.do(lambda: near.kernel.load(near.program))
     assert foreign(near).count(BRIDGE) == 3
     near.do(lambda: near.kernel.cleanup(near.ground))
     assert foreign(near) == before

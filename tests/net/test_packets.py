@@ -155,6 +155,22 @@ def test_udp_to_a_node_port_is_served_although_the_client_began_too_early(
         assert flow.recv(100).decode().split()[0] == "d"
 
 
+def test_an_agent_that_was_away_when_a_udp_endpoint_went_mends_its_flows(
+    lab: Lab, pods: list[LabPod]
+) -> None:
+    dns = service("late", "10.43.0.55", ports=[{"port": 53, "protocol": "UDP"}])
+    [node, _] = lab.nodes
+    node.serve(dns, slice_of(pods[1], protocol="UDP"))
+    with caller(pods[0], socket.SOCK_DGRAM) as flow:
+        flow.connect(("10.43.0.55", 53))
+        flow.send(b"x")
+        assert flow.recv(100).decode().split()[0] == "b"
+        node.put(dns, slice_of(pods[2], protocol="UDP"))
+        node.do(lambda: node.kernel.load(node.program))
+        flow.send(b"x")
+        assert flow.recv(100).decode().split()[0] == "c"
+
+
 def test_more_endpoints_than_one_page_of_slots_all_get_calls(lab: Lab, pods: list[LabPod]) -> None:
     a = pods[0].endpoint
     many = [slice_of(a, port=8080)]

@@ -188,7 +188,7 @@ class NodeNetwork:
                 await asyncio.to_thread(self._kernel.reach, self._peers())
             if whole:
                 self._reload = False
-                await asyncio.to_thread(self._kernel.load, program.whole())
+                await asyncio.to_thread(self._kernel.load, program)
             else:
                 await asyncio.to_thread(self._kernel.apply, change)
         except (NftError, OSError) as error:

@@ -7,7 +7,8 @@ would talk to a dead Pod for ever. TCP needs none of this: its client gets a res
 import errno
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
 from typing import Final, NamedTuple
 
 from sampan.net.compile import Target
@@ -22,6 +23,10 @@ _NUMBER, _SOURCE_PORT, _DESTINATION_PORT = 1, 2, 3
 _HEAD: Final = struct.pack(">BBH", socket.AF_INET, 0, 0)
 
 
+Front = tuple[str, int]
+"""A frontend's address, or "" for any of this node, and port."""
+
+
 class Flow(NamedTuple):
     tuple: bytes
     """The flow's own words for itself, by which it can be deleted."""
@@ -29,27 +34,43 @@ class Flow(NamedTuple):
     """Where its first packet was sent."""
     answered_by: Target
 
+    @property
+    def led(self) -> bool:
+        """Whether it was translated on its way."""
+        return self.called != self.answered_by
 
-def forget(gone: frozenset[Target], fresh: frozenset[tuple[str, int]]) -> int:
+
+def forget(gone: AbstractSet[Target], fresh: AbstractSet[Front]) -> int:
     """Delete the UDP flows to *gone* endpoints and those to *fresh* frontends that go elsewhere.
 
     Returns how many there were. Blocks: not for the event loop.
     """
     if not gone and not fresh:
         return 0
-    count = 0
+    return _delete(lambda flow: flow.answered_by in gone or (not flow.led and _calls(flow, fresh)))
+
+
+def settle(targets: AbstractSet[Target], fronts: AbstractSet[Front]) -> int:
+    """Delete the UDP flows to *fronts* that lead to none of *targets*, or nowhere.
+
+    For the beginning, when nobody knows what happened before. Blocks: not for the event loop.
+    """
+    if not fronts:
+        return 0
+    return _delete(lambda flow: _calls(flow, fronts) and flow.answered_by not in targets)
+
+
+def _delete(condemned: Callable[[Flow], bool]) -> int:
     with Netlink(_NETFILTER) as netlink:
-        for flow in list(_flows(netlink)):
-            untranslated = flow.called == flow.answered_by
-            early = untranslated and _matches(flow.called, fresh)
-            if flow.answered_by in gone or early:
-                body = _HEAD + nested(_ORIGINAL, flow.tuple)
-                count += netlink.change(_DELETE, body, tolerate=(errno.ENOENT,))
-    return count
+        flows = [flow for flow in _flows(netlink) if condemned(flow)]
+        for flow in flows:
+            body = _HEAD + nested(_ORIGINAL, flow.tuple)
+            netlink.change(_DELETE, body, tolerate=(errno.ENOENT,))
+    return len(flows)
 
 
-def _matches(called: Target, fresh: frozenset[tuple[str, int]]) -> bool:
-    return (called.address, called.port) in fresh or ("", called.port) in fresh
+def _calls(flow: Flow, fronts: AbstractSet[Front]) -> bool:
+    return (flow.called.address, flow.called.port) in fronts or ("", flow.called.port) in fronts
 
 
 def _flows(netlink: Netlink) -> Iterator[Flow]:

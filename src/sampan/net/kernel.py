@@ -45,7 +45,7 @@ class Kernel(Protocol):
     def reach(self, peers: Iterable[Peer]) -> None:
         """Route to these nodes' Pods and to no others'."""
 
-    def load(self, commands: str) -> None:
+    def load(self, program: Program) -> None:
         """Replace the whole rule table."""
 
     def apply(self, change: Change) -> None:
@@ -83,7 +83,7 @@ class Linux:
         for name in (device, BRIDGE):
             send_no_redirects(name)
         if f"table {TABLE}\n" not in nft.run("list tables ip"):
-            self.load(program.whole())
+            self.load(program)
         return mtu
 
     def reach(self, peers: Iterable[Peer]) -> None:
@@ -91,11 +91,12 @@ class Linux:
             wanted = overlay.plan(peers, lambda address: links.route_to(netlink, address))
             _set_overlay(netlink, wanted)
 
-    def load(self, commands: str) -> None:
-        nft.run(commands)
+    def load(self, program: Program) -> None:
+        nft.run(program.whole())
         for device in (BRIDGE, VXLAN):
             firewall.admit(device)
         self._generation = _generation()
+        conntrack.settle(*program.udp())
 
     def apply(self, change: Change) -> None:
         if change:

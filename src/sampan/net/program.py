@@ -101,6 +101,11 @@ class Program:
         fresh = f"add table {TABLE}\ndelete table {TABLE}\n{rules.base(self.node)}"
         return fresh + "".join(_batches("add", elements))
 
+    def udp(self) -> tuple[set[Target], set[tuple[str, int]]]:
+        """All UDP targets, and all addresses and ports that lead to one."""
+        both = [_udp(part) for part in self._parts.values()]
+        return {t for targets, _ in both for t in targets}, {f for _, fs in both for f in fs}
+
     def elements(self) -> Elements:
         return {slot: self._value(slot) for slot in self._claims}
 
