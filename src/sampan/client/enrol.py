@@ -126,7 +126,14 @@ def _request(key: ec.EllipticCurvePrivateKey, node: str) -> str:
 def _join(server: str, ca: str, token: str, node: str, csr: str) -> dict[str, Any]:
     trusted = ssl.create_default_context(cadata=ca)
     body = json.dumps({"node": node, "csr": csr})
-    answer = _call(server, trusted, "POST", "/sampan/v1/join", body, token.strip())
+    try:
+        answer = _call(server, trusted, "POST", "/sampan/v1/join", body, token.strip())
+    except ssl.SSLCertVerificationError as error:
+        raise EnrolmentError(
+            f"{server} cannot prove that it is this cluster's server: {error.verify_message}"
+        ) from error
+    except OSError as error:
+        raise EnrolmentError(f"{server} broke the connection off: {error}") from error
     return dict(json.loads(answer))
 
 
