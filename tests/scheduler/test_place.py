@@ -172,3 +172,11 @@ def test_nothing_is_placed_where_there_is_no_node() -> None:
     table = Cluster().table
     demand = Demands().of(pod())
     assert list(Placer(table).place([("u", demand)])) == [Refused("u", demand)]
+
+
+def test_an_absurd_request_overflows_nothing() -> None:
+    cluster = Cluster(node("n1"), node("n2"))
+    for _ in range(100):
+        cluster.bind(pod(cpu="1E", memory="1000E"), "n1")
+    assert cluster.place(pod(memory="1000E")) is None
+    assert cluster.allowed(pod(cpu="1")) == {"n2"}

@@ -23,6 +23,9 @@ WEIGHED_CPU: Final = 100
 WEIGHED_MEMORY: Final = 200 * 1024**2
 """What a container that asks for nothing weighs in scores (kube-scheduler's own defaults)."""
 
+LARGEST: Final = 2**53
+"""More of anything counts as this much, so that no sum of absurd requests leaves int64."""
+
 REMEMBERED: Final = 4096
 """How many different demands are kept ready."""
 
@@ -201,7 +204,8 @@ def _host_ports(spec: PodSpec) -> Iterable[HostPort]:
 
 @lru_cache(maxsize=16_384)
 def amount(resource: str, quantity: Quantity) -> int:
-    return milli(quantity) if resource == "cpu" else whole(quantity)
+    exact = milli(quantity) if resource == "cpu" else whole(quantity)
+    return min(exact, LARGEST)
 
 
 def amounts(quantities: Mapping[str, Quantity]) -> dict[str, int]:
