@@ -64,6 +64,13 @@ async def test_a_store_that_is_opened_again_has_what_was_written(path: Path) -> 
         assert page.revision == last + 1, "a clean end wastes one revision, and only one"
 
 
+async def test_only_its_owner_may_read_the_file(path: Path) -> None:
+    async with opened(path) as store:
+        await store.write("/secrets/a", b"1", expect=ABSENT)
+        modes = {file.stat().st_mode & 0o777 for file in path.parent.iterdir()}
+    assert modes == {0o600}
+
+
 async def test_a_watch_from_before_a_restart_expires(path: Path) -> None:
     async with opened(path) as store:
         seen = await store.write("/pods/a", b"1", expect=ABSENT)

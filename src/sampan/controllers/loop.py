@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from sampan.aio.backoff import Backoff
 from sampan.aio.queue import KeyedQueue, QueueStatistics
-from sampan.api.errors import Conflict
+from sampan.api.errors import AlreadyExists, Conflict
 from sampan.api.kinds import Kind
 from sampan.api.objects import Resource
 from sampan.client.cache import Cache, Delta
@@ -137,12 +137,15 @@ class _Bench:
         self.failures: dict[str, Failure] = {}
 
     def settle(self, key: str, failure: Failure | None) -> None:
-        """Give *key* back; after a failed write it comes again, and is told of the failure."""
+        """Give *key* back; after a failed write it comes again, and is told of the failure.
+
+        That somebody else was faster is no failure: the next plan will see what they did.
+        """
         if failure is None:
             self.failures.pop(key, None)
             self.queue.done(key)
             return
-        if not isinstance(failure.error, Conflict):
+        if not isinstance(failure.error, Conflict | AlreadyExists):
             self.failures[key] = failure
             log.info("%s %s: %s", self.controller.name, key, failure.error)
         self.queue.retry(key, failure.error)

@@ -131,6 +131,9 @@ class Journal:
                 f"{directory}: not writable by uid {os.geteuid()}; change its owner or mode, "
                 "or choose another data directory"
             )
+        if not self._path.exists():
+            with suppress(OSError):  # SQLite will say what is wrong
+                self._path.touch(mode=0o600)
         with _explained(self._path):
             return sqlite3.connect(
                 self._path, timeout=0, isolation_level=None, check_same_thread=False
