@@ -1,13 +1,16 @@
 """Whatever befalls the control plane, what it promised about running Pods holds."""
 
 import asyncio
+import itertools
 import random
+from contextlib import suppress
 
 import pytest
 
 from sampan.api import kinds
-from sampan.api.errors import ApiError, Conflict, InternalError
+from sampan.api.errors import ApiError, Conflict, InternalError, ServiceUnavailable
 from sampan.api.kinds import Kind
+from sampan.api.objects import Object
 from sampan.controllers import deployment, garbage_collector, replicaset
 from tests.controllers.cluster import is_ready, labelled, play_agents, running, until
 from tests.controllers.memory_api import MemoryApi
@@ -75,6 +78,39 @@ async def test_restarts_and_refusals_in_a_rollout_never_break_its_bounds(seed: i
             await until(bounded)
         agents.cancel()
     assert len(api.of(kinds.PODS)) == REPLICAS
+
+
+class Forgetful(MemoryApi):
+    """Carries out every write, and then loses every third answer to the control plane."""
+
+    def __init__(self) -> None:
+        super().__init__(lag=0.02)
+        self.forgets = False
+        self.answers = itertools.count()
+
+    async def create(self, kind: Kind, obj: Object, *, subresource: str = "") -> Object:
+        made = await super().create(kind, obj, subresource=subresource)
+        if self.forgets and kind != kinds.EVENTS and next(self.answers) % 3 == 0:
+            raise ServiceUnavailable("the connection broke")
+        return made
+
+
+async def test_answers_that_are_lost_leave_nothing_too_many_in_the_end() -> None:
+    api = Forgetful()
+    api.forgets = True
+    body = labelled("Deployment", "web", replicas=REPLICAS, strategy=ROLLING)
+    with suppress(ServiceUnavailable):
+        await api.create(kinds.DEPLOYMENTS, body)
+    async with running(api, WHICH):
+        await until(lambda: done(api, "v1"))
+        change = {"containers": [{"name": "c", "image": "v2"}]}
+        await api.patch(
+            kinds.DEPLOYMENTS, "web", {"spec": {"template": {"spec": change}}}, "default"
+        )
+        await until(lambda: done(api, "v2"))
+        await asyncio.sleep(10)
+    assert len(api.of(kinds.PODS)) == REPLICAS
+    assert len(api.of(kinds.REPLICA_SETS)) == 2
 
 
 def passed(end: float) -> bool:
