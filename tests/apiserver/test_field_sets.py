@@ -10,7 +10,7 @@ from sampan.apiserver.patches import fields, server_side
 
 POD = schemas.types()["io.k8s.api.core.v1.Pod"]
 
-nodes = st.recursive(
+nodes: st.SearchStrategy[dict[str, Any]] = st.recursive(
     st.just({}),
     lambda inner: st.dictionaries(
         st.sampled_from(["f:a", "f:b", "f:c"]), inner, min_size=1
@@ -48,7 +48,7 @@ def test_nothing_is_left_of_a_set_without_itself(one: dict[str, Any]) -> None:
     assert fields.common(one, one) == one == fields.union(one, one)
 
 
-containers = st.lists(
+containers: st.SearchStrategy[list[dict[str, Any]]] = st.lists(
     st.fixed_dictionaries(
         {"name": st.sampled_from("abc")},
         optional={

@@ -22,7 +22,7 @@ documents = st.recursive(
 @st.composite
 def operations(draw: st.DrawFn, document: Any) -> dict[str, Any]:
     op = draw(st.sampled_from(["add", "remove", "replace", "test", "copy", "move"]))
-    made = {"op": op, "path": draw(pointers(document))}
+    made: dict[str, Any] = {"op": op, "path": draw(pointers(document))}
     if op in {"add", "replace", "test"}:
         made["value"] = draw(documents)
     if op in {"copy", "move"}:
@@ -51,36 +51,53 @@ class Refused(Exception):
     pass
 
 
-def model(document: Any, operation: dict[str, Any]) -> Any:
-    """What an operation means, done in place on a copy, with no thought for speed."""
-    root = {"root": deepcopy(document)}
+class Model:
+    """What operations mean, done in place on a copy, with no thought for speed."""
 
-    def parts(pointer: str) -> list[str]:
-        return ["root", *(p.replace("~1", "/").replace("~0", "~") for p in pointer.split("/")[1:])]
+    def __init__(self, document: Any) -> None:
+        self.root: Any = {"root": deepcopy(document)}
 
-    def step(holder: Any, part: str) -> Any:
-        try:
-            if isinstance(holder, list):
-                return holder[index(part)]
-            return holder[part]
-        except (KeyError, IndexError, TypeError) as error:
-            raise Refused from error
+    def result(self, operation: dict[str, Any]) -> Any:
+        getattr(self, f"_{operation['op']}")(parts(operation["path"]), operation)
+        return self.root["root"]
 
-    def index(part: str) -> int:
-        if not part.isdigit() or (part != "0" and part[0] == "0"):
+    def _add(self, path: list[str], operation: dict[str, Any]) -> None:
+        self.put(path, operation["value"])
+
+    def _remove(self, path: list[str], _operation: dict[str, Any]) -> None:
+        self.take(path)
+
+    def _replace(self, path: list[str], operation: dict[str, Any]) -> None:
+        self.get(path)
+        holder = self.get(path[:-1]) if path != ["root"] else self.root
+        holder[at(holder, path[-1])] = operation["value"]
+
+    def _test(self, path: list[str], operation: dict[str, Any]) -> None:
+        if not same(self.get(path), operation["value"]):
             raise Refused
-        return int(part)
 
-    def holder_of(path: list[str]) -> Any:
-        holder: Any = root
-        for part in path[:-1]:
-            holder = step(holder, part)
-        return holder
+    def _copy(self, path: list[str], operation: dict[str, Any]) -> None:
+        self.put(path, deepcopy(self.get(parts(operation["from"]))))
 
-    def put(path: list[str], value: Any) -> None:
-        holder = holder_of(path)
+    def _move(self, path: list[str], operation: dict[str, Any]) -> None:
+        source = parts(operation["from"])
+        if path[: len(source)] == source and path != source:
+            raise Refused
+        self.put(path, self.take(source))
+
+    def get(self, path: list[str]) -> Any:
+        found = self.root
+        for part in path:
+            try:
+                found = found[at(found, part)]
+            except (KeyError, IndexError, TypeError) as error:
+                raise Refused from error
+        return found
+
+    def put(self, path: list[str], value: Any) -> None:
+        holder = self.get(path[:-1])
         if isinstance(holder, list):
-            place = len(holder) if path[-1] == "-" else index(path[-1])
+            place = len(holder) if path[-1] == "-" else at(holder, path[-1])
             if place > len(holder):
                 raise Refused
             holder.insert(place, value)
@@ -89,38 +106,25 @@ def model(document: Any, operation: dict[str, Any]) -> Any:
         else:
             raise Refused
 
-    def take(path: list[str]) -> Any:
-        holder = holder_of(path)
-        value = step(holder, path[-1])
+    def take(self, path: list[str]) -> Any:
+        value, holder = self.get(path), self.get(path[:-1])
         if path == ["root"]:
             holder["root"] = None
         else:
-            del holder[index(path[-1]) if isinstance(holder, list) else path[-1]]
+            del holder[at(holder, path[-1])]
         return value
 
-    path = parts(operation["path"])
-    match operation["op"]:
-        case "add":
-            put(path, operation["value"])
-        case "remove":
-            take(path)
-        case "replace":
-            holder = holder_of(path)
-            step(holder, path[-1])
-            holder[index(path[-1]) if isinstance(holder, list) else path[-1]] = operation["value"]
-        case "test":
-            if not same(step(holder_of(path), path[-1]), operation["value"]):
-                raise Refused
-        case "copy":
-            source = parts(operation["from"])
-            put(path, deepcopy(step(holder_of(source), source[-1])))
-        case "move":
-            source = parts(operation["from"])
-            if path[: len(source)] == source and path != source:
-                raise Refused
-            value = take(source)
-            put(path, value)
-    return root["root"]
+
+def parts(pointer: str) -> list[str]:
+    return ["root", *(p.replace("~1", "/").replace("~0", "~") for p in pointer.split("/")[1:])]
+
+
+def at(holder: Any, part: str) -> Any:
+    if not isinstance(holder, list):
+        return part
+    if not part.isdigit() or (part != "0" and part[0] == "0"):
+        raise Refused
+    return int(part)
 
 
 def same(one: Any, other: Any) -> bool:
@@ -139,7 +143,7 @@ def test_every_operation_does_what_a_simple_model_does(data: st.DataObject) -> N
     operation = data.draw(operations(document))
     before = deepcopy(document)
     try:
-        wanted: Any = model(document, operation)
+        wanted: Any = Model(document).result(operation)
     except Refused:
         with pytest.raises(ApiError):
             json_patch.apply(document, [operation])

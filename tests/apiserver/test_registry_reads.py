@@ -90,7 +90,7 @@ async def test_field_selectors_find_by_node_phase_and_name(api: Api) -> None:
 
 
 async def test_a_field_that_cannot_be_selected_by_is_named(api: Api) -> None:
-    with pytest.raises(BadRequest, match="field label not supported: spec.hostname"):
+    with pytest.raises(BadRequest, match=r"field label not supported: spec\.hostname"):
         await api.page(kinds.PODS, fields="spec.hostname=x")
 
 
@@ -109,7 +109,7 @@ async def test_revisions_bound_what_a_list_may_be(api: Api) -> None:
 
 
 async def told(events: AsyncGenerator[Event, None], count: int) -> list[tuple[str, str]]:
-    found = []
+    found: list[tuple[str, str]] = []
     async with asyncio.timeout(10):
         for _ in range(count):
             event = await anext(events)

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import orjson
 import pytest
 
 from sampan.api import kinds
@@ -28,8 +29,6 @@ async def test_a_new_object_gets_what_the_server_owns(api: Api) -> None:
 
 
 async def test_bytes_and_object_agree(api: Api) -> None:
-    import orjson
-
     await api.create(kinds.PODS, pod())
     entry = await api.registry.get(Place(kinds.PODS, "default", "web"))
     assert orjson.loads(entry.data) == entry.object
@@ -191,7 +190,7 @@ async def test_each_kind_of_patch_reaches_its_object(api: Api) -> None:
 
 async def test_a_patch_cannot_break_the_rules(api: Api) -> None:
     await api.create(kinds.DEPLOYMENTS, deployment())
-    with pytest.raises(Invalid, match="spec.replicas: Invalid value: -1"):
+    with pytest.raises(Invalid, match=r"spec\.replicas: Invalid value: -1"):
         await api.patch(kinds.DEPLOYMENTS, "web", {"spec": {"replicas": -1}})
     with pytest.raises(BadRequest, match="cannot unmarshal string"):
         await api.patch(kinds.DEPLOYMENTS, "web", {"spec": {"replicas": "many"}})
