@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from pathlib import Path
 
 import pytest
 
@@ -52,6 +53,7 @@ class Routed(Lab):
         namespaces.run_in(self.router, forward_packets)
         for number in (1, 2):
             self._add_node(number)
+        namespaces.run_in(self.router, know_only_nodes)
         one, other = self.nodes
         one.reach(other)
         other.reach(one)
@@ -86,6 +88,12 @@ class Routed(Lab):
         namespaces.run_in(self.router, plug)
         namespaces.run_in(namespace, dress)
         self.nodes.append(LabNode(f"node-{number}", namespace, network[10], number))
+
+
+def know_only_nodes() -> None:
+    """As routers of the world: packets from addresses that they have never heard of are dropped."""
+    for device in ("all", "n1", "n2"):
+        Path(f"/proc/sys/net/ipv4/conf/{device}/rp_filter").write_text("1")
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from sampan.net.netlink import NLM_DUMP, Netlink, attributes
 from tests.net.lab import (
     DNS,
     Lab,
@@ -109,15 +110,17 @@ def test_local_traffic_policy_keeps_the_callers_address_and_stays_on_the_node(
     lab: Lab, pods: list[LabPod]
 ) -> None:
     port = {"port": 80, "protocol": "TCP", "nodePort": 30080}
-    policy = {"type": "NodePort", "ports": [port], "externalTrafficPolicy": "Local"}
-    serve(lab, service("web", VIP, **policy), slice_of(*pods))
+    balanced = {"ports": [port], "ingress": [{"ip": str(lab.nodes[1].address)}]}
+    policy = {"type": "LoadBalancer", "externalTrafficPolicy": "Local"}
+    serve(lab, service("web", VIP, **policy, **balanced), slice_of(*pods))
     outside = "10.213.77.1"
     answers = {call(None, lab.nodes[1].address, 30080) for _ in range(40)}
     assert answers == {("c", outside), ("d", outside)}
-    serve(lab, service("web", VIP, **policy), slice_of(pods[0]))
-    with pytest.raises(TimeoutError):
-        call(None, lab.nodes[1].address, 30080)
-    assert call(pods[2], lab.nodes[1].address, 30080)[0] == "a"
+    serve(lab, service("web", VIP, **policy, **balanced), slice_of(pods[0]))
+    for number in (30080, 80):
+        with pytest.raises(TimeoutError):
+            call(None, lab.nodes[1].address, number)
+        assert call(pods[2], lab.nodes[1].address, number)[0] == "a"
 
 
 def test_session_affinity_brings_a_client_to_one_endpoint_from_every_node(
@@ -180,6 +183,25 @@ def test_more_endpoints_than_one_page_of_slots_all_get_calls(lab: Lab, pods: lis
     lab.nodes[0].serve(service("many", "10.43.0.90"), *many)
     answers = {call(pods[0], "10.43.0.90", 80)[0] for _ in range(600)}
     assert len(answers) > 70
+
+
+def test_no_connection_keeps_the_mark_that_chose_its_endpoint(lab: Lab, pods: list[LabPod]) -> None:
+    serve(lab, service("web", VIP), slice_of(*pods))
+    for _ in range(8):
+        call(pods[0], VIP, 80)
+        call(lab.nodes[0], VIP, 80)
+    marks = lab.nodes[0].do(connection_marks)
+    assert len(marks) >= 16
+    assert set(marks) == {0}
+
+
+def connection_marks() -> list[int]:
+    """The marks of all connections that this namespace knows."""
+    get_connections, family, mark = 1 << 8 | 1, bytes([socket.AF_INET, 0, 0, 0]), 8
+    with Netlink(12) as netlink:
+        messages = netlink.ask(get_connections, family, NLM_DUMP)
+    found = (dict(attributes(body[4:])) for _, body in messages)
+    return [int.from_bytes(connection.get(mark, b"\0"), "big") for connection in found]
 
 
 def test_pods_reach_addresses_outside_the_cluster_as_their_node(
