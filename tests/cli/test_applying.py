@@ -11,7 +11,7 @@ from sampan.api import kinds
 from sampan.api.errors import Conflict
 from sampan.api.kinds import Kind
 from sampan.api.objects import Object
-from sampan.cli.applying import NotOurs, apply, difference, gone, remembering
+from sampan.cli.applying import NotOurs, PortTaken, apply, difference, gone, remembering
 from sampan.cli.rollout import ServiceState
 from sampan.cli.up import wait
 from sampan.compose.objects import convert
@@ -202,6 +202,21 @@ async def test_a_namespace_that_is_no_stack_is_left_alone(running: Cluster, tmp_
     with pytest.raises(NotOurs, match="shop"):
         await apply(running.client, stack(tmp_path, "services: {web: {image: app}}"))
     assert (await running.client.list(kinds.DEPLOYMENTS, "shop")).items == []
+
+
+async def test_a_port_that_another_application_publishes_is_taken(
+    running: Cluster, tmp_path: Path
+) -> None:
+    text = "services: {web: {image: app, ports: ['80:80', '81:81/udp']}}"
+    await apply(running.client, stack(tmp_path, text, "first"))
+    await apply(running.client, stack(tmp_path, text, "first"))
+    with pytest.raises(PortTaken, match="port 80/tcp of web-published is taken: first"):
+        await apply(running.client, stack(tmp_path, text, "second"))
+    assert "second" not in [
+        n["metadata"]["name"] for n in (await running.client.list(kinds.NAMESPACES)).items
+    ]
+    other = "services: {web: {image: app, ports: ['80:80/udp']}}"
+    await apply(running.client, stack(tmp_path, other, "third"))
 
 
 async def test_an_object_of_somebody_else_is_not_taken_over(

@@ -52,7 +52,8 @@ class Unreliable(LocalClient):
         broken = self.broken
         while True:
             following = asyncio.ensure_future(anext(inner))
-            await asyncio.wait({following, broken}, return_when=asyncio.FIRST_COMPLETED)
+            either: set[asyncio.Future[Any]] = {following, broken}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if not following.done():
                 following.cancel()
                 await asyncio.gather(following, return_exceptions=True)

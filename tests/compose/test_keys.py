@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from sampan.compose.keys import SERVICE, TOP, Treatment
-from tests.compose.support import Object, container, objects, pod, refusals, service
+from sampan.compose.objects import cautions, convert
+from tests.compose.support import Object, container, objects, pod, project, refusals, service
 
 Made = dict[str, Object]
 Check = Callable[[Made], Any]
@@ -382,6 +383,38 @@ def test_what_is_too_large_to_copy_is_refused(tmp_path: Path) -> None:
     (tmp_path / "big").write_bytes(b"x" * ((1 << 20) + 1))
     problems = refusals(tmp_path, "services: {web: {image: x, volumes: ['./big:/b']}}")
     assert "more than 1 MiB" in problems[0]
+
+
+@pytest.mark.parametrize(
+    ("keys", "strategy"),
+    [
+        ("volumes: ['/data:/d']", {"type": "Recreate"}),
+        ("volumes: ['/data:/d']\nscale: 2", (0, 1)),
+        ("volumes: ['/data:/d:ro']", ("25%", 0)),
+        ("volumes: ['/data:/d']\ndeploy: {update_config: {order: start-first}}", (1, 0)),
+    ],
+)
+def test_what_writes_to_its_node_is_not_there_twice_unless_the_file_says_so(
+    tmp_path: Path, keys: str, strategy: object
+) -> None:
+    made = service(tmp_path, keys)
+    seen = spec(made)["strategy"]
+    assert (rolling(made) if "rollingUpdate" in seen else seen) == strategy
+
+
+def test_data_on_any_node_is_a_caution_and_on_one_it_is_none(tmp_path: Path) -> None:
+    text = "services:\n  db:\n    image: x\n    volumes: ['/data:/d']\n"
+    pinned = "    deploy: {placement: {constraints: [node.hostname == n1]}}\n"
+    for more, lines in (("", [4]), (pinned, [])):
+        loaded = project(tmp_path, text + more)
+        assert [c.at.line for c in cautions(loaded, convert(loaded))] == lines
+
+
+def test_a_port_that_two_services_publish_is_refused(tmp_path: Path) -> None:
+    text = "services:\n  a: {image: x, ports: ['80:1']}\n  b: {image: x, ports: ['80:2']}\n"
+    assert refusals(tmp_path, text) == ["3: services.b.ports: a publishes 80/tcp already"]
+    apart = text.replace("80:2", "80:2/udp")
+    assert "Service/b-published" in objects(tmp_path, apart)
 
 
 def test_services_that_share_no_network_are_refused(tmp_path: Path) -> None:

@@ -30,10 +30,15 @@ class NotOurs(Exception):
     """A namespace of that name exists and is no stack."""
 
 
+class PortTaken(Exception):
+    """Another application publishes a port already."""
+
+
 async def apply(client: Client, objects: Sequence[Object]) -> None:
     """Create or change *objects*, a Namespace and what is in it; prune the rest of the stack."""
     [namespace] = [obj for obj in objects if obj["kind"] == "Namespace"]
     name = namespace["metadata"]["name"]
+    await _check_ports(client, name, objects)
     await _ensure_namespace(client, namespace)
     wanted = {(_kind(obj), obj["metadata"]["name"]): obj for obj in objects if obj is not namespace}
     existing = await _existing(client, name)
@@ -83,6 +88,30 @@ async def gone(client: Client, namespace: str) -> None:
             if event.type == "DELETED":
                 await watch.aclose()
                 return
+
+
+async def _check_ports(client: Client, name: str, objects: Sequence[Object]) -> None:
+    """Every node answers a published port, so it can be published only once in a cluster."""
+    wanted = _published(obj for obj in objects if obj["kind"] == "Service")
+    if not wanted:
+        return
+    others = (await client.list(kinds.SERVICES)).items
+    taken = _published(obj for obj in others if obj["metadata"]["namespace"] != name)
+    for number, protocol in sorted(wanted.keys() & taken.keys()):
+        raise PortTaken(
+            f"port {number}/{protocol.lower()} of {wanted[number, protocol]['name']} is taken: "
+            f"{taken[number, protocol]['namespace']} publishes it already"
+        )
+
+
+def _published(services: Iterable[Object]) -> dict[tuple[int, str], Object]:
+    """The ports that all nodes answer, with the metadata of the Services behind them."""
+    return {
+        (port["port"], port.get("protocol", "TCP")): service["metadata"]
+        for service in services
+        if service["spec"].get("type") == "LoadBalancer"
+        for port in service["spec"]["ports"]
+    }
 
 
 async def _existing(client: Client, namespace: str) -> Existing:

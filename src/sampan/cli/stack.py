@@ -1,6 +1,7 @@
 """Which application a command means: the options that `up`, `down`, `ps` and `logs` share."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,7 @@ from sampan.cli.terminal import err, fail
 
 if TYPE_CHECKING:
     from sampan.client.interface import Client
+    from sampan.compose.document import Problem
     from sampan.compose.project import Project
 
 Files = Annotated[
@@ -34,9 +36,13 @@ def read_project(files: list[Path] | None, name: str, profiles: list[str] | None
         project = load(chosen, name=name, env=dict(os.environ), profiles=profiles or ())
     except ComposeError as error:
         fail(str(error))
-    for warning in project.warnings:
-        err.print(f"[yellow]warning:[/] {escape(str(warning))}")
+    warn(project.warnings)
     return project
+
+
+def warn(problems: "Iterable[Problem]") -> None:
+    for problem in problems:
+        err.print(f"[yellow]warning:[/] {escape(str(problem))}")
 
 
 def _existing(files: list[Path] | None) -> list[Path]:

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from sampan.cli.connection import Kubeconfig, connect, run
-from sampan.cli.stack import Files, ProjectName, read_project
+from sampan.cli.stack import Files, ProjectName, read_project, warn
 from sampan.cli.terminal import err, fail, out
 
 if TYPE_CHECKING:
@@ -38,13 +38,14 @@ def up(
 ) -> None:
     """Bring a Compose application up on the cluster, or up to date; wait until it is ready."""
     from sampan.compose.document import ComposeError  # noqa: PLC0415 - YAML is slow to import
-    from sampan.compose.objects import convert  # noqa: PLC0415
+    from sampan.compose.objects import cautions, convert  # noqa: PLC0415
 
     loaded = read_project(file, project, profile)
     try:
         objects = convert(loaded)
     except ComposeError as error:
         fail(str(error))
+    warn(cautions(loaded, objects))
     connection = connect(kubeconfig)
     names = list(loaded.services)
     run(_up(connection, loaded.name, names, objects, 0 if detach else timeout))
@@ -53,7 +54,7 @@ def up(
 async def _up(
     connection: "Connection", stack: str, names: list[str], objects: "list[Object]", seconds: int
 ) -> None:
-    from sampan.cli.applying import NotOurs, apply  # noqa: PLC0415 - slow imports
+    from sampan.cli.applying import NotOurs, PortTaken, apply  # noqa: PLC0415 - slow imports
     from sampan.cli.board import Board  # noqa: PLC0415
     from sampan.client.http import HttpClient  # noqa: PLC0415
 
@@ -62,6 +63,8 @@ async def _up(
             await apply(client, objects)
         except NotOurs as error:
             fail(str(error), hint="choose another name: --project NAME")
+        except PortTaken as error:
+            fail(str(error), hint="publish another port, or take that application down first")
         if not seconds:
             out.print(f"{stack} is on its way; to see how far it is: sampan ps --project {stack}")
             return

@@ -8,7 +8,9 @@ from sampan.compose.interpolate import InterpolationError, interpolate
 
 _ENTRY: Final = re.compile(
     r"""[ \t]*(?:export[ \t]+)?(?P<name>[A-Za-z_][\w.-]*)[ \t]*
-        (?:=[ \t]*(?:'(?P<literal>[^']*)'|"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<plain>(?!['"])[^\n]*?)))?
+        (?:=[ \t]*(?:'(?P<literal>[^']*)'
+                 |"(?P<quoted>(?:[^"\\]|\\.)*)"
+                 |(?P<plain>(?!['"])[^\n]*?)))?
         (?:[ \t]+\#[^\n]*|[ \t]*)(?:\n|\Z)""",
     re.VERBOSE | re.DOTALL,
 )

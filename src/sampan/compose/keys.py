@@ -65,7 +65,7 @@ SERVICE: Final[Mapping[str, Rule]] = {
         "absolute paths: the node's (`hostPath`); relative files and directories up to 1 MiB: "
         "copied at `up`, read-only; no source: `emptyDir`; tmpfs: memory; named ones are refused",
     ),
-    **_mapped("volumes.bind volumes.bind.create_host_path", "type of the `hostPath`"),
+    **_mapped("volumes.bind volumes.bind.create_host_path", "`true`: a missing path is made"),
     **_refused(
         "volumes.bind.propagation volumes.bind.recursive volumes.bind.selinux",
         "mounts are private to the container; leave it out",
@@ -110,7 +110,8 @@ SERVICE: Final[Mapping[str, Rule]] = {
     **_mapped(
         "deploy.update_config deploy.update_config.parallelism deploy.update_config.order",
         "`maxSurge` (start-first) or `maxUnavailable` (stop-first); without it 25 % surge, and "
-        "never a replica less than asked for",
+        "never a replica less than asked for; a service that writes to a path of its node: the "
+        "old replica ends first",
     ),
     **_mapped("deploy.update_config.failure_action", "`pause`, which a Deployment does"),
     **_mapped("deploy.update_config.delay", "`0s`"),

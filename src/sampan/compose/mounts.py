@@ -43,6 +43,12 @@ class Mounts:
         self.volumes.append({"name": name, **source})
         self.mounts.append(mount)
 
+    @property
+    def writes_to_node(self) -> bool:
+        """Whether the service can change a directory of its node."""
+        both = zip(self.volumes, self.mounts, strict=True)
+        return any("hostPath" in volume and not mount.get("readOnly") for volume, mount in both)
+
 
 def mounts_of(service: Node, project: Project) -> Mounts:
     made = Mounts()

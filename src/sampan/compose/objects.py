@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations
 from typing import Any
 
-from sampan.compose.document import Node, Problems
+from sampan.compose.document import Node, Problem, Problems
 from sampan.compose.mounts import mounts_of
 from sampan.compose.names import SERVICE, STACK, dns_label
 from sampan.compose.ports import ports_of, services_for
@@ -34,8 +34,9 @@ def convert(project: Project) -> list[Object]:
         with problems.caught():
             objects += _of_service(name, service, project)
     problems.check()
-    with problems.caught():
-        _check_names(project, objects)
+    for check in (_check_names, _check_published):
+        with problems.caught():
+            check(project, objects)
     problems.check()
     order = ("ConfigMap", "Secret", "Service", "Deployment")
     unique = {(obj["kind"], obj["metadata"]["name"]): obj for obj in objects}
@@ -94,6 +95,37 @@ def _check_names(project: Project, objects: Iterable[Object]) -> None:
             other = owners.setdefault(name, owner)
             if other != owner:
                 project.services[owner].fail(f"the name {name!r} is already that of {other}")
+
+
+def _check_published(project: Project, objects: Iterable[Object]) -> None:
+    owners: dict[tuple[int, str], str] = {}
+    for obj in objects:
+        if obj["kind"] != "Service" or obj["spec"].get("type") != "LoadBalancer":
+            continue
+        owner = obj["metadata"]["labels"][SERVICE]
+        for port in obj["spec"]["ports"]:
+            number, protocol = port["port"], port["protocol"]
+            other = owners.setdefault((number, protocol), owner)
+            if other != owner:
+                ports = project.services[owner].mapping()["ports"]
+                ports.fail(f"{other} publishes {number}/{protocol.lower()} already")
+
+
+def cautions(project: Project, objects: Iterable[Object]) -> list[Problem]:
+    """Tell what is done as asked, and may still surprise on more than one node."""
+    found = []
+    for obj in objects:
+        if obj["kind"] != "Deployment":
+            continue
+        spec = obj["spec"]["template"]["spec"]
+        if obj["spec"]["strategy"]["type"] == "Recreate" and "nodeSelector" not in spec:
+            service = project.services[obj["metadata"]["name"]]
+            text = (
+                f"{service.path} keeps data in a path of its node, and may run on any node: pin it "
+                "with deploy.placement.constraints"
+            )
+            found.append(Problem(service.mapping()["volumes"].at, text))
+    return found
 
 
 def _check_networks(project: Project) -> None:

@@ -38,7 +38,7 @@ def deployment_of(
         "spec": {
             "replicas": replicas_of(service),
             "selector": {"matchLabels": selector},
-            "strategy": _strategy(service),
+            "strategy": _strategy(service, mounts),
             "template": _template(name, service, project, mounts, ports),
         },
     }
@@ -72,10 +72,13 @@ def _check_mode(service: Node) -> None:
         init.fail("`true` is refused: no init process is put into containers; use one in the image")
 
 
-def _strategy(service: Node) -> Object:
+def _strategy(service: Node, mounts: Mounts) -> Object:
     config = service.get("deploy", "update_config")
     if config is None:
-        return _rolling("25%", 0)
+        if not mounts.writes_to_node:
+            return _rolling("25%", 0)
+        # two releases at once on one directory would harm what is in it
+        return _rolling(0, 1) if replicas_of(service) > 1 else {"type": "Recreate"}
     parallelism, order = config.get("parallelism"), config.get("order")
     count = parallelism.integer() if parallelism else 1
     amount: int | str = count or "100%"
