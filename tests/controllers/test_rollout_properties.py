@@ -96,6 +96,18 @@ def test_a_rollout_stays_within_its_bounds_and_ends(
     assert [model.size for model in sets] == [0] * len(shares) + [replicas]
 
 
+def test_there_is_no_room_while_a_set_has_not_seen_its_last_order() -> None:
+    limits = Bounds(desired=4, ceiling=5, floor=4)
+    status = ReplicaSetStatus(replicas=2, available_replicas=2, observed_generation=1)
+    for generation, room in ((1, 3), (2, 0)):
+        old = ReplicaSet(
+            metadata=Metadata(name="old", uid="old", generation=generation),
+            spec=ReplicaSetSpec(replicas=2),
+            status=status,
+        )
+        assert Fleet(None, [old], limits).room == room
+
+
 @given(st.integers(1, 20), AMOUNTS, AMOUNTS)
 def test_a_finished_rollout_plans_nothing(
     replicas: int, surge: int | str, missing: int | str

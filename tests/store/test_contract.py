@@ -44,6 +44,12 @@ async def test_what_was_written_is_listed_with_its_revision(store: Store) -> Non
     assert page.items == [Change("/pods/a", revision, b"1")]
 
 
+async def test_a_list_does_not_keep_what_was_there_before(store: Store) -> None:
+    first = await store.write("/pods/a", b"1", expect=ABSENT)
+    second = await store.write("/pods/a", b"2", expect=first)
+    assert (await store.list("/pods/")).items == [Change("/pods/a", second, b"2")]
+
+
 async def test_create_refuses_a_key_that_is_there(store: Store) -> None:
     first = await store.write("/pods/a", b"1", expect=ABSENT)
     with pytest.raises(Conflict, match=f"revision {first}"):

@@ -50,7 +50,9 @@ async def test_a_quiet_watch_does_not_grow_old() -> None:
     async with asyncio.TaskGroup() as group:
         waiting = group.create_task(anext(tail.watch("/nodes/", 0)))
         await asyncio.sleep(0)
+        asleep = tail._waits["/nodes/"]
         fill(tail, 100)
         await asyncio.sleep(0)
+        assert tail._waits == {"/nodes/": asleep}, "it was woken for nothing"
         tail.extend([Change("/nodes/n", 101, b"1")])
     assert waiting.result().revision == 101
