@@ -57,14 +57,20 @@ _METHODS: Final = {"get": "get", "create": "post", "update": "put", "patch": "pa
 class OpenApi:
     """The documents for *kinds*, made when first asked for and kept packed (zlib).
 
-    *load* reads the `$defs` of the published schemas; they are large, and not kept.
+    *load* reads the `$defs` of the published schemas, which are large and not kept; *bare* those
+    without descriptions, which the validators have in memory anyway.
     """
 
     def __init__(
-        self, kinds: Iterable[Kind], load: Callable[[], Definitions], version: str
+        self,
+        kinds: Iterable[Kind],
+        load: Callable[[], Definitions],
+        bare: Callable[[], Definitions],
+        version: str,
     ) -> None:
         self._kinds = tuple(kinds)
         self._load = load
+        self._bare = bare
         self._info = {"title": "Kubernetes", "version": version}
         self._made: dict[str, bytes] = {}
 
@@ -79,25 +85,25 @@ class OpenApi:
     def v3(self, path: str) -> bytes | None:
         """The document of `api/v1` or `apis/GROUP/VERSION`; None if that is not served."""
         mine = [kind for kind in self._kinds if _path_of(kind) == path]
-        return self._document(path, lambda maker: maker.v3(mine)) if mine else None
+        return self._kept(path, lambda: orjson.dumps(self._maker().v3(mine))) if mine else None
 
     def v2(self) -> bytes:
-        return self._document("v2", lambda maker: maker.v2(self._kinds))
+        return self._kept("v2", lambda: orjson.dumps(self._maker().v2(self._kinds)))
 
     def v2_protobuf(self) -> bytes:
-        return self._document(
-            "v2 protobuf", lambda maker: maker.v2(self._kinds), openapi_proto.encode
-        )
+        """The same with definitions only: it is what kubectl reads at every `apply`."""
 
-    def _document(
-        self,
-        name: str,
-        make: Callable[["_Maker"], Object],
-        encode: Callable[[Object], bytes] = orjson.dumps,
-    ) -> bytes:
+        def make() -> bytes:
+            return openapi_proto.encode(_Maker(self._bare(), self._info).v2(()))
+
+        return self._kept("v2 protobuf", make)
+
+    def _maker(self) -> "_Maker":
+        return _Maker(self._load(), self._info)
+
+    def _kept(self, name: str, make: Callable[[], bytes]) -> bytes:
         if name not in self._made:
-            document = make(_Maker(self._load(), self._info))
-            self._made[name] = zlib.compress(encode(document), _PACKING_LEVEL)
+            self._made[name] = zlib.compress(make(), _PACKING_LEVEL)
         return zlib.decompress(self._made[name])
 
     def _hash(self, path: str) -> str:

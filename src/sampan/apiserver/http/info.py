@@ -45,7 +45,7 @@ class Info:
         self._ready = ready
         self._gauges = gauges
         self._kinds: tuple[Kind, ...] = KINDS
-        self._openapi = OpenApi(KINDS, schemas.definitions, _VERSION)
+        self._openapi = OpenApi(KINDS, schemas.definitions, schemas.types, _VERSION)
 
     async def serve(self, exchange: Exchange) -> web.StreamResponse:  # noqa: PLR0911 - a line a path
         """Answer a path that names no resource; raise NotFound for an unknown one."""

@@ -4,6 +4,7 @@ Answers are JSON. A client that prefers protobuf gets the JSON that it also acce
 metadata only is given to those who ask for it first.
 """
 
+from functools import lru_cache
 from typing import Any, Final
 
 import orjson
@@ -41,6 +42,7 @@ class Accepted(Struct, frozen=True):
         return self.form.startswith("PartialObjectMetadata")
 
 
+@lru_cache(maxsize=256)
 def accepted(header: str) -> Accepted:
     """Choose the first form of an `Accept` header that is served; raise NotAcceptable if none."""
     if not header.strip():
