@@ -14,8 +14,10 @@ from sampan.api.kinds import Kind
 from sampan.api.objects import Object
 from sampan.store.interface import Change
 
-KEPT: Final = 2048
-"""How many entries stay decoded; older ones are made again when somebody asks."""
+KEPT: Final = 8192
+"""How many objects stay decoded; others are decoded again when somebody asks."""
+RECENT: Final = 256
+"""How many changes are shared by watchers that do not follow at once."""
 
 
 @cache
@@ -78,35 +80,59 @@ class Answer:
 
 
 class Entries:
-    """The entries of the newest revisions, so that readers and watchers share them."""
+    """Entries that readers and watchers share: the newest of each key, and the newest of all."""
 
     def __init__(self) -> None:
-        self._kept: dict[int, Stored] = {}
+        self._live: dict[str, Stored] = {}
+        self._recent: dict[int, Stored] = {}
 
     def of(self, kind: Kind, change: Change) -> Stored:
         """The entry of *change*; of a deletion, what was deleted, as of its deletion."""
-        if found := self._kept.get(change.revision):
+        live = self._live.get(change.key)
+        if live is not None and live.revision == change.revision:
+            return live
+        if found := self._recent.get(change.revision):
             return found
-        value = change.value if change.value is not None else change.previous
-        return self._keep(Stored(kind, change.revision, value or b""))
+        if change.value is None:
+            self.forget(change.key, change.revision)
+            return self._note(Stored(kind, change.revision, change.previous or b""))
+        return self._keep(change.key, Stored(kind, change.revision, change.value))
 
     def seen(self, kind: Kind, change: Change) -> Stored:
         """The entry of a watched *change*, which knows what was there before."""
         entry = self.of(kind, change)
-        if entry.previous is None and change.previous is not None:
-            entry.previous = Stored(kind, 0, change.previous)
+        before = entry.previous.value if entry.previous else None
+        if before != change.previous:
+            past = change.previous
+            entry.previous = Stored(kind, 0, past) if past is not None else None
         return entry
 
-    def made(self, kind: Kind, revision: int, value: bytes, obj: Object) -> Stored:
+    def made(self, kind: Kind, key: str, revision: int, value: bytes, obj: Object) -> Stored:
         """The entry of what was just written; *obj* becomes the shared decoded object."""
-        if found := self._kept.get(revision):
+        if found := self._recent.get(revision):
             return found
         obj["metadata"]["resourceVersion"] = str(revision)
-        return self._keep(Stored(kind, revision, value, obj))
+        return self._keep(key, Stored(kind, revision, value, obj))
 
-    def _keep(self, entry: Stored) -> Stored:
-        kept = self._kept
-        kept[entry.revision] = entry
-        if len(kept) > KEPT:
-            del kept[next(iter(kept))]
+    def forget(self, key: str, revision: int) -> None:
+        """Let go of what *key* held before its deletion at *revision*."""
+        live = self._live.get(key)
+        if live is not None and live.revision < revision:
+            del self._live[key]
+
+    def _keep(self, key: str, entry: Stored) -> Stored:
+        before = self._live.get(key)
+        if before is None or before.revision < entry.revision:
+            if before is not None:
+                before.previous = None
+                entry.previous = before
+            self._live[key] = entry
+            if len(self._live) > KEPT:
+                del self._live[next(iter(self._live))]
+        return self._note(entry)
+
+    def _note(self, entry: Stored) -> Stored:
+        self._recent[entry.revision] = entry
+        if len(self._recent) > RECENT:
+            del self._recent[next(iter(self._recent))]
         return entry

@@ -22,6 +22,7 @@ from sampan.apiserver.actions import Actions
 from sampan.apiserver.admission import Admission
 from sampan.apiserver.allocation import Allocator
 from sampan.apiserver.entries import Answer, Entries
+from sampan.apiserver.expiry import Expiry
 from sampan.apiserver.interface import (
     Call,
     DeleteOptions,
@@ -64,6 +65,7 @@ class StoreRegistry:
         admission = Admission(self._reader, self._furnish)
         self._writer = Writer(self._reader, admission, self._allocator, clock)
         self._actions = Actions(self._reader, self._writer, clock)
+        self._expiry = Expiry(self._reader, self._writer, clock)
 
     async def start(self) -> None:
         """Make what every cluster has, and bring what was advertised up to date."""
@@ -120,6 +122,8 @@ class StoreRegistry:
         entry = await self._writer.create(kind, place.namespace, body, call)
         if kind == kinds.NAMESPACES and not call.dry_run:
             await self._furnish(entry.object["metadata"]["name"])
+        elif kind == kinds.EVENTS:
+            await self._expiry.one_more()
         return turned(place.kind, entry)
 
     async def update(self, place: Place, obj: Object, call: Call) -> Written:

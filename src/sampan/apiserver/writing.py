@@ -6,10 +6,11 @@ resourceVersion fails at the check of that version.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from typing import Final
 
-from sampan.api.errors import ApiError, Conflict
+from sampan.api.errors import AlreadyExists, ApiError, Conflict
 from sampan.api.kinds import Kind
 from sampan.api.objects import Object
 from sampan.apiserver import allocation, defaults, deletion, metadata, schemas, strategy, validation
@@ -20,7 +21,14 @@ from sampan.apiserver.entries import Answer, encode
 from sampan.apiserver.identity import CONTROL_PLANE
 from sampan.apiserver.interface import Call, DeleteOptions, Entry, Written
 from sampan.apiserver.patches import managed
-from sampan.apiserver.problems import already_exists, conflict, details, forbidden, invalid, not_found
+from sampan.apiserver.problems import (
+    already_exists,
+    conflict,
+    details,
+    forbidden,
+    invalid,
+    not_found,
+)
 from sampan.apiserver.reading import Reader
 from sampan.store.interface import ABSENT
 
@@ -51,11 +59,8 @@ class Writer:
         if copy["metadata"].get("name") or not copy["metadata"].get("generateName"):
             return await self._create(kind, namespace, copy, call, complete=complete)
         for _ in range(_TRIES):
-            try:
+            with suppress(AlreadyExists):
                 return await self._create(kind, namespace, copied(copy), call, complete=complete)
-            except ApiError as error:
-                if error.reason != "AlreadyExists":
-                    raise
         raise already_exists(kind, copy["metadata"]["generateName"])
 
     async def furnish(self, kind: Kind, namespace: str, obj: Object) -> Entry:
@@ -82,13 +87,16 @@ class Writer:
         if call.dry_run:
             self._allocator.release(taken)
             return Answer(0, obj)
-        value = encode(kind, obj)
+        key, value = kind.key(namespace, name), encode(kind, obj)
         try:
-            revision = await self._store.write(kind.key(namespace, name), value, expect=ABSENT)
-        except ApiError as error:
+            revision = await self._store.write(key, value, expect=ABSENT)
+        except Conflict:
             self._allocator.release(taken)
-            raise already_exists(kind, name) if isinstance(error, Conflict) else error from error
-        return self._entries.made(kind, revision, value, obj)
+            raise already_exists(kind, name) from None
+        except ApiError:
+            self._allocator.release(taken)
+            raise
+        return self._entries.made(kind, key, revision, value, obj)
 
     async def update(
         self, kind: Kind, namespace: str, name: str, obj: Object, call: Call, subresource: str
@@ -150,12 +158,13 @@ class Writer:
         key = kind.key(meta.get("namespace", ""), meta["name"])
         if metadata.gone_with_update(new):
             revision = await self._store.write(key, None, expect=expect)
+            self._entries.forget(key, revision)
             self._release(kind, old)
             return Answer(revision, {**new, "metadata": {**meta, "resourceVersion": str(revision)}})
         value = encode(kind, new)
         revision = await self._store.write(key, value, expect=expect)
         self._release(kind, old, new)
-        return self._entries.made(kind, revision, value, {**new, "metadata": {**meta}})
+        return self._entries.made(kind, key, revision, value, {**new, "metadata": {**meta}})
 
     async def delete(
         self, kind: Kind, namespace: str, name: str, options: DeleteOptions, call: Call
@@ -177,7 +186,9 @@ class Writer:
                         return verdict.obj
                     return (await self._put(kind, found.revision, old, verdict.obj)).object
                 if not call.dry_run:
-                    await self._store.write(kind.key(namespace, name), None, expect=found.revision)
+                    key = kind.key(namespace, name)
+                    revision = await self._store.write(key, None, expect=found.revision)
+                    self._entries.forget(key, revision)
                     self._release(kind, old)
             except Conflict:
                 continue

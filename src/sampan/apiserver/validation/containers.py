@@ -1,11 +1,12 @@
 """Rules of containers. Source: Kubernetes, core/validation."""
 
 from collections.abc import Collection, Iterator
+from functools import lru_cache
 from typing import Any, Final
 
+from sampan.api import quantities
 from sampan.api.errors import Cause
 from sampan.api.objects import Object
-from sampan.api.quantities import parse
 from sampan.apiserver.problems import bad_value, duplicate, required, unsupported
 from sampan.apiserver.validation import names
 
@@ -18,6 +19,10 @@ _PROBES: Final = ("livenessProbe", "readinessProbe", "startupProbe")
 _QUANTITY: Final = (
     "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
 )
+
+
+parse = lru_cache(maxsize=4096)(quantities.parse)
+"""Objects of a cluster have the same few amounts."""
 
 
 def validate_containers(
