@@ -237,6 +237,22 @@ async def test_openapi_is_served(live: Live) -> None:
     document = (await live.request("GET", path)).json
     assert "io.k8s.api.apps.v1.Deployment" in document["components"]["schemas"]
     assert (await live.request("GET", "/openapi/v3/apis/none/v1")).status == 404
+    assert (await live.request("GET", "/openapi/v2")).json["swagger"] == "2.0"
+
+
+async def test_a_document_is_not_sent_to_who_has_it(live: Live) -> None:
+    path = "/openapi/v3/apis/apps/v1"
+    first = await live.request("GET", path, Accept_Encoding="gzip")
+    plain = await live.request("GET", path, Accept_Encoding="identity")
+    assert first.json == plain.json
+    assert len(plain.body) == len(first.body)  # aiohttp has unpacked the first one
+    again = await live.request("GET", path, If_None_Match=first.headers["ETag"])
+    assert (again.status, again.body) == (304, b"")
+    proto = await live.request(
+        "GET", "/openapi/v2", Accept="application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+    )
+    assert "protobuf" in proto.headers["Content-Type"]
+    assert proto.headers["ETag"] != first.headers["ETag"]
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/healthz"])

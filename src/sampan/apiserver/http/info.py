@@ -80,16 +80,17 @@ class Info:
     async def _openapi_document(self, exchange: Exchange, name: str) -> web.StreamResponse:
         """Answer with a document; making one takes long enough to be kept off the event loop."""
         if name == "v2" and openapi_proto.ASKED_AS in exchange.request.headers.get("Accept", ""):
-            body = await asyncio.to_thread(self._openapi.v2_protobuf)
-            return web.Response(body=body, headers={"Content-Type": openapi_proto.MEDIA_TYPE})
-        return await answers.send(exchange, await asyncio.to_thread(self._document, name))
+            packed = await asyncio.to_thread(self._openapi.v2_protobuf)
+            return await answers.send_packed(exchange, packed, openapi_proto.MEDIA_TYPE)
+        if name == "v3":
+            return await answers.send(exchange, self._openapi.index())
+        packed = await asyncio.to_thread(self._document, name)
+        return await answers.send_packed(exchange, packed, JSON)
 
     def _document(self, name: str) -> bytes:
-        if name == "v2":
-            return self._openapi.v2()
-        if name == "v3":
-            return self._openapi.index()
-        document = self._openapi.v3(name.removeprefix("v3/"))
+        document = (
+            self._openapi.v2() if name == "v2" else self._openapi.v3(name.removeprefix("v3/"))
+        )
         if document is None:
             raise NotFound("the server could not find the requested resource")
         return document
