@@ -18,7 +18,7 @@ def anyio_backend() -> tuple[str, dict[str, object]]:
     return "asyncio", {"loop_factory": VirtualTimeLoop}
 
 
-def secret(key: str = ".dockerconfigjson", **auths: Any) -> dict[str, Any]:
+def secret(auths: dict[str, Any], key: str = ".dockerconfigjson") -> dict[str, Any]:
     content: Any = {"auths": auths} if key.endswith("json") else auths
     return {"data": {key: b64encode(orjson.dumps(content)).decode()}}
 
@@ -38,13 +38,13 @@ ME = {"username": "me", "password": "p"}
     ],
 )
 def test_credentials_are_for_their_registry_only(image: str, server: str, fits: bool) -> None:  # noqa: FBT001 - a table's column
-    found = credentials(image, [secret(**{server: ME})])
+    found = credentials(image, [secret({server: ME})])
     assert [auth.username for auth in found] == (["me"] if fits else [])
 
 
 def test_a_joined_pair_and_the_older_form_are_understood() -> None:
     joined = {"auth": b64encode(b"you:p:q").decode()}
-    [auth] = credentials("r.io/app", [secret(".dockercfg", **{"r.io": joined})])
+    [auth] = credentials("r.io/app", [secret({"r.io": joined}, ".dockercfg")])
     assert (auth.username, auth.password) == ("you", "p:q")
 
 
@@ -55,7 +55,7 @@ def test_a_secret_that_is_no_json_is_passed_over() -> None:
 
 async def test_the_next_credentials_are_tried_when_the_first_are_refused() -> None:
     runtime = FakeRuntime({}, registry={"r.io/app": Behaviour()})
-    auths = credentials("r.io/app", [secret(**{"r.io": ME}), secret(**{"r.io": ME})])
+    auths = credentials("r.io/app", [secret({"r.io": ME}), secret({"r.io": ME})])
     runtime.fails["pull"] = "unauthorized"
     with pytest.raises(RuntimeFailure, match="unauthorized"):
         await Images(runtime).pull("r.io/app", auths)
