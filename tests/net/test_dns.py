@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -135,6 +136,33 @@ async def test_a_silent_server_is_soon_left_alone(monkeypatch: pytest.MonkeyPatc
             with pytest.raises(Unanswered):
                 await upstream.ask(bytes(DNSRecord.question("www.example.org").pack()))
         assert silent.asked == upstream_module.FAILURES
+
+
+@pytest.mark.parametrize(
+    ("configured", "behind", "asked"),
+    [
+        ("nameserver 127.0.0.1\n", None, True),
+        ("search a\nnameserver 127.0.0.53\n", "nameserver 127.0.0.1\n", True),
+        ("# nameserver 127.0.0.1\n", None, False),
+    ],
+)
+async def test_the_machines_own_servers_are_asked_and_those_behind_a_local_stub(
+    configured: str,
+    behind: str | None,
+    *,
+    asked: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own, stub = tmp_path / "resolv.conf", tmp_path / "behind"
+    own.write_text(configured)
+    if behind:
+        stub.write_text(behind)
+    monkeypatch.setattr(upstream_module, "RESOLV_CONF", own)
+    monkeypatch.setattr(upstream_module, "BEHIND_STUB", stub)
+    async with above(world, monkeypatch) as server, running(Upstream()) as address:
+        await by_udp(address, "www.example.org")
+        assert bool(server.asked) == asked
 
 
 async def test_a_taken_port_is_named() -> None:

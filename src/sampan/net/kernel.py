@@ -126,7 +126,10 @@ def _device_of(netlink: Netlink, address: IPv4Address) -> str:
     for device, held in links.addresses(netlink):
         if held.ip == address:
             return device
-    raise LookupError(f"no network device of this node has its address {address}")
+    raise LookupError(
+        f"no network device of this node has its address {address}; "
+        "give one that it has: sampan agent --node-ip ADDRESS"
+    )
 
 
 def _add_tunnel(netlink: Netlink, ground: Ground, device: str, mtu: int) -> None:

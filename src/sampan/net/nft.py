@@ -1,6 +1,9 @@
 """libnftables in this process: a text of nft commands is one transaction."""
 
-from typing import Any
+import threading
+from typing import Any, Final
+
+_one_at_a_time: Final = threading.Lock()
 
 
 class NftError(Exception):
@@ -12,11 +15,13 @@ def run(commands: str, *, handles: bool = False) -> str:
 
     Blocks: not for the event loop.
 
-    A context belongs to the network namespace in which it was made, so each call makes its own.
+    A context belongs to the network namespace in which it was made, so each call makes its own;
+    one at a time, because the library keeps some of its caches for the whole process.
     """
-    context = _context()
-    context.set_handle_output(handles)
-    code, output, error = context.cmd(commands)
+    with _one_at_a_time:
+        context = _context()
+        context.set_handle_output(handles)
+        code, output, error = context.cmd(commands)
     if code:
         raise NftError(str(error).strip() or f"libnftables: error {code}")
     return str(output)

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Final
 
 RESOLV_CONF: Final = Path("/etc/resolv.conf")
+BEHIND_STUB: Final = Path("/run/systemd/resolve/resolv.conf")
+"""Where systemd-resolved writes the real servers; it may not listen in a node's own namespace."""
 PORT: Final = 53
 PATIENCE: Final = 1.5
 """Seconds for one server to answer; a client gives up after five."""
@@ -72,10 +74,17 @@ class Upstream:
         try:
             changed = RESOLV_CONF.stat().st_mtime
             if changed != self._read[0]:
-                self._read = changed, _nameservers(RESOLV_CONF.read_text())
+                self._read = changed, _of_this_machine()
         except OSError:
             return ()
         return self._read[1]
+
+
+def _of_this_machine() -> tuple[str, ...]:
+    servers = _nameservers(RESOLV_CONF.read_text())
+    if all(server.startswith("127.") for server in servers) and BEHIND_STUB.exists():
+        return _nameservers(BEHIND_STUB.read_text())
+    return servers
 
 
 def _nameservers(text: str) -> tuple[str, ...]:
