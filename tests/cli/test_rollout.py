@@ -39,7 +39,7 @@ UNPLACED: Any = {
 @pytest.mark.parametrize(
     ("seen", "state", "why"),
     [
-        (replica(**UNPLACED), "Pending", "no node takes it: 0/3 nodes: too little memory"),
+        (replica(**UNPLACED), "no node", "no node takes it: 0/3 nodes: too little memory"),
         (replica(node=""), "Pending", "waits for a node"),
         (replica(), "Pending", "starting"),
         (replica(waiting("ContainerCreating")), "ContainerCreating", "starting"),
@@ -68,7 +68,7 @@ UNPLACED: Any = {
         (
             replica({"running": {}}, container={"started": True}),
             "unhealthy",
-            "runs, its health check fails",
+            "runs, its health check has not passed yet",
         ),
         (
             replica({"running": {}}, container={"restartCount": 1, "lastState": ENDED}),

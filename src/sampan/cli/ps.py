@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sampan.client.connection import Connection
 
 TITLES = ("SERVICE", "REPLICA", "NODE", "STATE", "AGE", "RESTARTS", "PORTS")
-_GOOD, _BAD = {"ready"}, {"crashing", "image pull failed", "unhealthy", "Failed"}
+_GOOD, _BAD = {"ready"}, {"crashing", "image pull failed", "unhealthy", "no node", "Failed"}
 
 
 def ps(file: Files = None, project: ProjectName = "", kubeconfig: Kubeconfig = None) -> None:

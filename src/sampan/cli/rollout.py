@@ -95,25 +95,31 @@ class Replica(Resource):
             return "stopping"
         if self.ready:
             return "ready"
+        if self._unplaced:
+            return "no node"
         if reason := str(self.container.state.get("waiting", {}).get("reason", "")):
             return "waiting" if reason == "WaitingForServices" else _words(reason)
         if "running" in self.container.state:
             return "unhealthy" if self.container.started else "starting"
         return _words(self.status.reason or self.status.phase)
 
+    @property
+    def _unplaced(self) -> str:
+        """Why the scheduler finds no node; "" if it has found one, or has not looked yet."""
+        placed = condition(self.status.conditions, "PodScheduled")
+        return placed.message if placed and placed.status == "False" else ""
+
     def why(self) -> str:
         """What keeps it from being ready, for a person."""
-        placed = condition(self.status.conditions, "PodScheduled")
-        if placed and placed.status == "False":
-            return f"no node takes it: {placed.message}"
+        if self._unplaced:
+            return f"no node takes it: {self._unplaced}"
         if why := self._why_waiting():
             return why
         if "terminated" in self.container.state:
             return f"its command {self.ending()}"
         if "running" in self.container.state:
-            check = "fails" if self.container.started else "has not passed yet"
             again = f"; before that it {self.ending()}" if self.restarts else ""
-            return f"runs, its health check {check}{again}"
+            return f"runs, its health check has not passed yet{again}"
         return "starting" if self.spec.node_name else "waits for a node"
 
     def _why_waiting(self) -> str:

@@ -146,13 +146,30 @@ async def _explain(
     for state in states:
         if not state.done:
             err.print(Text.assemble((f"{state.name}: ", "bold"), str(state)))
-            for line in await _last_words(client, stack, state):
+            words = await _last_check(client, stack, state) + await _last_words(
+                client, stack, state
+            )
+            for line in words:
                 err.print(Text(f"  {line}", style="dim"))
     unready = ", ".join(state.name for state in states if not state.done)
     fail(
         f"{stack} is not up after {seconds} s: {unready}",
         hint=f"it goes on trying; sampan logs --project {stack} or sampan down --project {stack}",
     )
+
+
+async def _last_check(client: "HttpClient", stack: str, state: "ServiceState") -> list[str]:
+    """What the health check of the failing replica said last."""
+    from sampan.api import kinds  # noqa: PLC0415
+
+    events = (await client.list(kinds.EVENTS, stack)).items
+    failed = [
+        event
+        for event in events
+        if event.get("reason") == "Unhealthy" and event["involvedObject"]["name"] == state.failing
+    ]
+    latest = max(failed, key=lambda event: event.get("lastTimestamp") or "", default=None)
+    return [latest["message"].strip()] if latest else []
 
 
 async def _last_words(client: "HttpClient", stack: str, state: "ServiceState") -> list[str]:

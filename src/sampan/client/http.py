@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, Self
 import aiohttp
 import orjson
 
+from sampan import __version__
 from sampan.api.errors import ApiError, InternalError, ServiceUnavailable, error_from_status
 from sampan.api.kinds import Kind
 from sampan.api.objects import Object
@@ -228,7 +229,11 @@ class HttpClient:
 def _session(
     connection: Connection, limit: int, timeout: aiohttp.ClientTimeout
 ) -> aiohttp.ClientSession:
-    headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+    headers = {
+        "Accept": "application/json",
+        "Accept-Encoding": "identity",
+        "User-Agent": f"{FIELD_MANAGER}/{__version__}",
+    }
     if connection.token:
         headers["Authorization"] = f"Bearer {connection.token}"
     connector = aiohttp.TCPConnector(
