@@ -200,7 +200,7 @@ _NODE_WRITES: Final[Mapping[tuple[str, str, str], frozenset[str]]] = {
     ("coordination.k8s.io", "leases", ""): _WRITE,
     ("", "events", ""): _WRITE - {"delete"},
     ("events.k8s.io", "events", ""): _WRITE - {"delete"},
-    ("", "pods", ""): frozenset({"create", "delete"}),
+    ("", "pods", ""): frozenset({"delete"}),
     ("", "pods", "status"): frozenset({"update", "patch"}),
     ("", "serviceaccounts", "token"): frozenset({"create"}),
     ("authentication.k8s.io", "tokenreviews", ""): frozenset({"create"}),

@@ -158,6 +158,26 @@ async def test_a_node_does_what_its_pods_need_and_no_more(live: Live) -> None:
     assert (await live.request("POST", "/sampan/v1/images", b"", tls=node)).status == 403
 
 
+async def test_a_node_writes_only_pods_that_run_on_it(live: Live) -> None:
+    for name, node in (("mine", "n1"), ("theirs", "n2"), ("nobodys", "")):
+        await live.make(kinds.PODS, pod(name, node))
+    own = live.tls("system:node:n1", "system:nodes")
+    merge = "application/merge-patch+json"
+    status = {"status": {"phase": "Running"}}
+    token = "/api/v1/namespaces/default/serviceaccounts/default/token"
+    for name, allowed in (("mine", True), ("theirs", False), ("nobodys", False)):
+        path = f"{PODS}/{name}"
+        answer = await live.request("PATCH", f"{path}/status", status, tls=own, Content_Type=merge)
+        assert answer.status == (200 if allowed else 403), answer.json
+        wish = {"spec": {"boundObjectRef": {"kind": "Pod", "name": name}}}
+        answer = await live.request("POST", token, wish, tls=own)
+        assert answer.status == (201 if allowed else 403), answer.json
+        answer = await live.request("DELETE", path, tls=own)
+        assert answer.status == (200 if allowed else 403), answer.json
+    assert (await live.request("POST", token, {}, tls=own)).status == 403
+    assert (await live.request("POST", PODS, pod("new", "n1"), tls=own)).status == 403
+
+
 def signing_request(node: str) -> str:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, node)])

@@ -32,6 +32,7 @@ from sampan.apiserver.http.paths import Target
 from sampan.apiserver.http.policies import Policies
 from sampan.apiserver.http.queries import Query
 from sampan.apiserver.http.resources import Resources
+from sampan.apiserver.http.restriction import NodeRestriction
 from sampan.apiserver.http.special import Special
 from sampan.apiserver.identity import ANONYMOUS, User
 
@@ -54,6 +55,7 @@ class Handler:
         *,
         authenticator: Authenticator,
         policies: Policies,
+        restriction: NodeRestriction,
         resources: Resources,
         special: Special,
         nodes: Nodes,
@@ -63,6 +65,7 @@ class Handler:
     ) -> None:
         self._authenticator = authenticator
         self._policies = policies
+        self._restriction = restriction
         self._resources = resources
         self._special = special
         self._nodes = nodes
@@ -125,6 +128,7 @@ class Handler:
             verb = "create"  # to run something in a Pod is no reading, whatever the method
         counted.what = Counted(verb, target.kind.group, target.kind.plural, target.subresource)
         self._authorize(exchange.user, target.asked(verb))
+        await self._restriction.check(exchange.user, target, verb)
         special = self._special.find(target)
         if special:
             return await special(exchange, target)

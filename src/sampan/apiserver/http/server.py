@@ -20,6 +20,7 @@ from sampan.apiserver.http.nodes import Nodes
 from sampan.apiserver.http.policies import Policies
 from sampan.apiserver.http.portforward import PortForward
 from sampan.apiserver.http.resources import Resources
+from sampan.apiserver.http.restriction import NodeRestriction
 from sampan.apiserver.http.special import Special
 from sampan.apiserver.http.streams import Streams
 from sampan.apiserver.http.watches import Watches
@@ -70,11 +71,14 @@ class ApiServer:
         streams = Streams(registry, self._tunnels)
         images = Images(Archives(settings.data_dir / "images"), self._tunnels)
         facts = ClusterFacts(settings.cluster_cidr, settings.service_cidr, settings.dns_ip)
+        restriction = NodeRestriction(registry)
+        portforward = PortForward(streams, self._tunnels)
         return Handler(
             authenticator=Authenticator(tokens, self._policies.current),
             policies=self._policies,
+            restriction=restriction,
             resources=Resources(registry, self._watches, self._policies.current),
-            special=Special(self._policies, tokens, streams, PortForward(streams, self._tunnels)),
+            special=Special(self._policies, restriction, tokens, streams, portforward),
             nodes=Nodes(self._tunnels, images),
             joining=Joining(self._pki, facts),
             info=Info(

@@ -11,6 +11,7 @@ from sampan.apiserver.http.exchange import Exchange
 from sampan.apiserver.http.paths import Target
 from sampan.apiserver.http.policies import Policies
 from sampan.apiserver.http.portforward import PortForward
+from sampan.apiserver.http.restriction import NodeRestriction
 from sampan.apiserver.http.streams import Streams
 from sampan.apiserver.reviews import Reviewer
 from sampan.apiserver.tokens import Tokens
@@ -22,8 +23,14 @@ _CREATED: Final = 201
 
 class Special:
     def __init__(
-        self, policies: Policies, tokens: Tokens, streams: Streams, portforward: PortForward
+        self,
+        policies: Policies,
+        restriction: NodeRestriction,
+        tokens: Tokens,
+        streams: Streams,
+        portforward: PortForward,
     ) -> None:
+        self._restriction = restriction
         self._policies = policies
         self._tokens = tokens
         self._by_subresource: dict[tuple[str, str], Serve] = {
@@ -52,5 +59,6 @@ class Special:
     async def _token(self, exchange: Exchange, target: Target) -> web.StreamResponse:
         queries.call(exchange.query, exchange.user, exchange.agent)
         request = await exchange.object()
+        await self._restriction.check_token(exchange.user, target.namespace, request)
         granted = await self._tokens.grant(target.namespace, target.name, request)
         return await answers.send_object(exchange, granted, status=_CREATED)
