@@ -122,8 +122,6 @@ BROKEN: list[tuple[Kind, Object, str]] = [
      "Too long: may not be more than 1048576 bytes"),
     (kinds.SECRETS, {"metadata": {"name": "s"}, "type": "kubernetes.io/tls"},
      "data[tls.crt]: Required value"),
-    (kinds.SECRETS, {"metadata": {"name": "s"}, "data": {"a": "no base64!"}},
-     "data.a: Invalid value"),
     (kinds.NAMESPACES, {"metadata": {"name": "a.b"}}, "a lowercase RFC 1123 label"),
     (kinds.NODES, {"metadata": {"name": "n"}, "spec": {"taints": [{"key": "a", "effect": "No"}]}},
      'spec.taints[0].effect: Unsupported value: "No"'),
@@ -174,6 +172,14 @@ async def test_a_wrong_type_is_named_with_its_field(
     assert message.startswith('Pod in version "v1" cannot be handled as a Pod: json: cannot ')
     assert f"unmarshal {found} into Go struct field" in message
     assert field in message
+
+
+async def test_misformed_times_and_bytes_are_named(api: Api) -> None:
+    with pytest.raises(BadRequest, match=r"illegal base64 data in data\.a"):
+        await api.create(kinds.SECRETS, {"metadata": {"name": "s"}, "data": {"a": "no base64!"}})
+    await api.create(kinds.LEASES, {"metadata": {"name": "l"}})
+    with pytest.raises(BadRequest, match=r'parsing time "soon": spec\.renewTime must be a time'):
+        await api.patch(kinds.LEASES, "l", {"spec": {"renewTime": "soon"}})
 
 
 async def test_unknown_fields_are_refused_told_or_dropped(api: Api) -> None:

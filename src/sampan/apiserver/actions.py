@@ -7,7 +7,7 @@ from sampan.api import kinds
 from sampan.api.errors import BadRequest, NotFound
 from sampan.api.objects import Object
 from sampan.apiserver import schemas
-from sampan.apiserver.decoding import copied, decoded
+from sampan.apiserver.decoding import decoded
 from sampan.apiserver.entries import Answer
 from sampan.apiserver.interface import Call, DeleteOptions, Entry, Place, Written
 from sampan.apiserver.metadata import check_preconditions
@@ -15,7 +15,9 @@ from sampan.apiserver.patches import json_patch, merge, strategic
 from sampan.apiserver.problems import not_found
 from sampan.apiserver.reading import Reader
 from sampan.apiserver.subresources import (
+    BINDING,
     BUDGETS,
+    EVICTION,
     SCALE,
     bound,
     budget_for,
@@ -35,8 +37,9 @@ class Actions:
 
     async def post(self, place: Place, obj: Object, call: Call) -> Entry:
         """Carry out a posted Binding or Eviction; the answer is a Status of success."""
-        if place.kind.kind == "Binding":
-            name = (obj.get("metadata") or {}).get("name") or ""
+        if place.kind == BINDING:
+            obj = decoded(BINDING, obj, call)
+            name = obj["metadata"].get("name") or ""
             place = Place(kinds.PODS, place.namespace, name, "binding")
         match place.kind.resource, place.subresource:
             case "pods", "binding":
@@ -46,7 +49,7 @@ class Actions:
         raise NotFound(f"nothing can be posted to {place.kind.resource}/{place.subresource}")
 
     async def _bind(self, place: Place, obj: Object, call: Call) -> Entry:
-        binding = copied(obj)
+        binding = decoded(BINDING, obj, call)
         now = self._clock()
         written = await self._writer.alter(
             kinds.PODS,
@@ -62,7 +65,8 @@ class Actions:
         found = await self._reader.find(kinds.PODS, place.namespace, place.name)
         if found is None:
             raise not_found(kinds.PODS, place.name)
-        options = _delete_options(copied(obj).get("deleteOptions") or {})
+        eviction = decoded(EVICTION, obj, call)
+        options = _delete_options(eviction.get("deleteOptions") or {})
         budgets = await self._reader.all(BUDGETS, place.namespace)
         if budget := budget_for(found.object, budgets):
             now = self._clock()
@@ -101,7 +105,7 @@ class Actions:
                     new = strategic.apply(scale, patch, schema)
                 case _:
                     new = merge.apply(scale, patch)
-            return decoded(SCALE, new, call)[0]
+            return decoded(SCALE, new, call)
 
         return await self.scale(place, make, call)
 

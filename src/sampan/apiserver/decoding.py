@@ -12,11 +12,10 @@ from sampan.apiserver.interface import Call
 from sampan.apiserver.problems import undecodable
 
 
-def decoded(kind: Kind, obj: Any, call: Call) -> tuple[Object, bool]:
-    """Return an own copy of *obj*, and whether all required fields are there.
+def decoded(kind: Kind, obj: Any, call: Call) -> Object:
+    """An own copy of *obj*, in which fields may be missing, but none has a wrong type.
 
-    Fields of wrong types are refused; unknown ones are refused, warned of or ignored, as *call*
-    asks, and are not in the copy.
+    Unknown fields are refused, warned of or ignored, as *call* asks, and are not in the copy.
     """
     copy = copied(obj)
     if not isinstance(copy, dict):
@@ -29,7 +28,7 @@ def decoded(kind: Kind, obj: Any, call: Call) -> tuple[Object, bool]:
         raise undecodable(kind, "; ".join(findings.mistyped))
     if findings.unknown:
         _unknown(kind, copy, findings, call)
-    return copy, not findings.invalid
+    return copy
 
 
 def copied(obj: Any) -> Any:
@@ -39,7 +38,7 @@ def copied(obj: Any) -> Any:
     except TypeError as error:
         raise BadRequest(f"not JSON: {error}") from error
     copy = orjson.loads(text)
-    return schemas.without_nulls(copy) if b":null" in text else copy
+    return schemas.without_nulls(copy) if b"null" in text else copy
 
 
 def _check_kind(kind: Kind, obj: Object) -> None:

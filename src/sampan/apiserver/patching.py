@@ -36,7 +36,7 @@ def proposal(kind: Kind, old: Object, patch: Any, how: PatchType, call: Call) ->
 
     Raise Conflict if it was meant for another uid or resourceVersion.
     """
-    new, _ = decoded(kind, patched(kind, old, patch, how), call)
+    new = decoded(kind, patched(kind, old, patch, how), call)
     meta = new["metadata"]
     before = old["metadata"]
     metadata.check_identity(kind, before.get("namespace", ""), before["name"], new)
@@ -53,7 +53,7 @@ class Configuration:
         self._kind = kind
         self._now = now
         self._force = call.force
-        self.config, _ = decoded(kind, raw, call)
+        self.config = decoded(kind, raw, call)
         if self.config["metadata"].get("managedFields"):
             raise BadRequest("metadata.managedFields must be nil")
         self._who = managed.Who(call.manager, managed.APPLY, kind.api_version, subresource)

@@ -21,6 +21,7 @@ from sampan.apiserver import conversion, furnishing, watching
 from sampan.apiserver.actions import Actions
 from sampan.apiserver.admission import Admission
 from sampan.apiserver.allocation import Allocator
+from sampan.apiserver.decoding import decoded
 from sampan.apiserver.entries import Answer, Entries
 from sampan.apiserver.expiry import Expiry
 from sampan.apiserver.interface import (
@@ -40,7 +41,7 @@ from sampan.apiserver.patching import Configuration, proposal
 from sampan.apiserver.problems import not_found
 from sampan.apiserver.reading import Reader
 from sampan.apiserver.settings import Settings
-from sampan.apiserver.subresources import PARTS, scale_of
+from sampan.apiserver.subresources import PARTS, SCALE, scale_of
 from sampan.apiserver.writing import Clock, Writer
 from sampan.client.interface import PatchType
 from sampan.store.interface import Store
@@ -93,6 +94,7 @@ class StoreRegistry:
             await self.patch(place, obj, PatchType.MERGE, Call())
 
     async def get(self, place: Place) -> Entry:
+        _check_subresource(place)
         found = await self._reader.find(stored(place.kind), place.namespace, place.name)
         if found is None:
             raise not_found(place.kind, place.name)
@@ -118,7 +120,7 @@ class StoreRegistry:
     async def create(self, place: Place, obj: Object, call: Call) -> Entry:
         if place.subresource or place.kind.kind == "Binding":
             return await self._actions.post(place, obj, call)
-        body, kind = _to_stored(place.kind, obj)
+        kind, body = _to_stored(place.kind, obj, call)
         entry = await self._writer.create(kind, place.namespace, body, call)
         if kind == kinds.NAMESPACES and not call.dry_run:
             await self._furnish(entry.object["metadata"]["name"])
@@ -127,15 +129,18 @@ class StoreRegistry:
         return turned(place.kind, entry)
 
     async def update(self, place: Place, obj: Object, call: Call) -> Written:
+        _check_subresource(place)
         if place.subresource == "scale":
-            return await self._actions.scale(place, lambda _: obj, call)
-        body, kind = _to_stored(place.kind, obj)
+            scale = decoded(SCALE, obj, call)
+            return await self._actions.scale(place, lambda _: scale, call)
+        kind, body = _to_stored(place.kind, obj, call)
         written = await self._writer.update(
             kind, place.namespace, place.name, body, call, place.subresource
         )
         return Written(turned(place.kind, written.entry), written.created)
 
     async def patch(self, place: Place, patch: Any, how: PatchType, call: Call) -> Written:
+        _check_subresource(place)
         kind = stored(place.kind)
         if place.subresource == "scale":
             return await self._actions.patch_scale(place, patch, how, call)
@@ -209,6 +214,11 @@ def stored(kind: Kind) -> Kind:
     return found.stored if found else kind
 
 
+def _check_subresource(place: Place) -> None:
+    if place.subresource and place.subresource not in place.kind.subresources:
+        raise NotFound("the server could not find the requested resource")
+
+
 def turned(kind: Kind, entry: Entry) -> Entry:
     """*entry* of the stored kind, as an entry of *kind*."""
     if conversion.conversion(kind) is None:
@@ -216,5 +226,8 @@ def turned(kind: Kind, entry: Entry) -> Entry:
     return Answer(entry.revision, conversion.from_stored(kind, entry.object))
 
 
-def _to_stored(kind: Kind, obj: Object) -> tuple[Object, Kind]:
-    return conversion.to_stored(kind, obj), stored(kind)
+def _to_stored(kind: Kind, obj: Object, call: Call) -> tuple[Kind, Object]:
+    """*obj* as it is kept; what has to be turned for that is checked before."""
+    if conversion.conversion(kind) is None:
+        return kind, obj
+    return stored(kind), conversion.to_stored(kind, decoded(kind, obj, call))

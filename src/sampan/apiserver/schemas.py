@@ -19,7 +19,7 @@ from msgspec import Struct
 from sampan.api.errors import Cause
 from sampan.api.kinds import Kind
 from sampan.api.objects import Object
-from sampan.apiserver.problems import bad_value, required
+from sampan.apiserver.problems import required
 
 Path = Sequence[str | int]
 
@@ -115,13 +115,10 @@ def check(kind: Kind, obj: Object) -> Findings:
             case "type":
                 mistyped.append(_mistyped(path, error))
             case "format":
-                invalid.append(bad_value(shown_path(path), error.instance, _FORMATS_WANT))
+                mistyped.append(_misformed(path, error))
             case _:
                 mistyped.append(f"{shown_path(path)}: {error.message}")
     return Findings(unknown, mistyped, invalid)
-
-
-_FORMATS_WANT: Final = "must be base64 or a time such as 2026-01-31T12:00:00Z, as the field asks"
 
 
 @cache
@@ -195,6 +192,13 @@ def _mistyped(path: Path, error: Any) -> str:
     return f"json: cannot unmarshal {found} into Go struct field {field} of type {wanted}"
 
 
+def _misformed(path: Path, error: Any) -> str:
+    if error.kind.format == "date-time":
+        wanted = "a time such as 2026-01-31T12:00:00Z"
+        return f'parsing time "{error.instance}": {shown_path(path)} must be {wanted}'
+    return f"illegal base64 data in {shown_path(path)}"
+
+
 def _go_type(error: Any) -> str:
     names = {
         "integer": "int32",
@@ -217,7 +221,9 @@ def prune(obj: Object, unknown: Iterable[Path]) -> None:
 
 
 def without_nulls(value: Any) -> Any:
-    """Drop fields that are null: Kubernetes reads them as absent."""
+    """Drop fields and items that are null: Kubernetes reads them as absent."""
     if isinstance(value, dict):
         return {key: without_nulls(item) for key, item in value.items() if item is not None}
-    return [without_nulls(item) for item in value] if isinstance(value, list) else value
+    if isinstance(value, list):
+        return [without_nulls(item) for item in value if item is not None]
+    return value

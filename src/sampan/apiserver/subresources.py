@@ -17,6 +17,8 @@ from sampan.apiserver.problems import bad_value, conflict, invalid, required
 
 PARTS: Final = frozenset({"status", "approval", "ephemeralcontainers", "resize"})
 """Subresources that are read as the whole object."""
+BINDING: Final = kinds.BY_GVK["v1", "Binding"]
+EVICTION: Final = Kind("policy", "v1", "Eviction", "evictions")
 SCALE: Final = Kind("autoscaling", "v1", "Scale", "scales")
 BUDGETS: Final = kinds.BY_GVK["policy/v1", "PodDisruptionBudget"]
 _SCALE_META: Final = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")

@@ -10,7 +10,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Final
 
-from sampan.api.errors import AlreadyExists, ApiError, Conflict
+from sampan.api.errors import AlreadyExists, ApiError, Cause, Conflict
 from sampan.api.kinds import Kind
 from sampan.api.objects import Object
 from sampan.apiserver import allocation, defaults, deletion, metadata, schemas, strategy, validation
@@ -55,30 +55,27 @@ class Writer:
         self._clock = clock
 
     async def create(self, kind: Kind, namespace: str, obj: Object, call: Call) -> Entry:
-        copy, complete = decoded(kind, obj, call)
+        copy = decoded(kind, obj, call)
         if copy["metadata"].get("name") or not copy["metadata"].get("generateName"):
-            return await self._create(kind, namespace, copy, call, complete=complete)
+            return await self._create(kind, namespace, copy, call)
         for _ in range(_TRIES):
             with suppress(AlreadyExists):
-                return await self._create(kind, namespace, copied(copy), call, complete=complete)
+                return await self._create(kind, namespace, copied(copy), call)
         raise already_exists(kind, copy["metadata"]["generateName"])
 
     async def furnish(self, kind: Kind, namespace: str, obj: Object) -> Entry:
         """Create an object of our own making, which needs no schema to be trusted."""
         whole = {"kind": kind.kind, "apiVersion": kind.api_version, **copied(obj)}
-        return await self._create(kind, namespace, whole, Call(), complete=True)
+        return await self._create(kind, namespace, whole, Call(), trusted=True)
 
     async def _create(
-        self, kind: Kind, namespace: str, obj: Object, call: Call, *, complete: bool
+        self, kind: Kind, namespace: str, obj: Object, call: Call, *, trusted: bool = False
     ) -> Entry:
         name = metadata.named(kind, namespace, obj)
         defaults.apply(kind, obj)
         await self._admission.admit(kind, obj)
         strategy.prepare_create(kind, obj, call.user)
-        causes = [] if complete else list(schemas.check(kind, obj).invalid)
-        known = {cause.field for cause in causes}
-        causes += (c for c in validation.validate(kind, obj) if c.field not in known)
-        if causes:
+        if causes := [] if trusted else _broken(kind, obj):
             raise invalid(kind, name, causes)
         metadata.born(kind, obj, self._clock())
         if "managedFields" not in obj["metadata"]:
@@ -101,7 +98,7 @@ class Writer:
     async def update(
         self, kind: Kind, namespace: str, name: str, obj: Object, call: Call, subresource: str
     ) -> Written:
-        copy, _ = decoded(kind, obj, call)
+        copy = decoded(kind, obj, call)
         metadata.check_identity(kind, namespace, name, copy)
         meta = copy["metadata"]
 
@@ -213,19 +210,26 @@ def prepared(kind: Kind, old: Object, proposed: Object, subresource: str) -> Obj
     if not subresource:
         metadata.carried_over(old, proposed)
     new = strategy.prepare_update(kind, old, proposed, subresource)
-    causes = []
+    causes: list[Cause] = []
     if not subresource:
+        defaults.apply(kind, new)
         if kind.resource == "services":
             allocation.carry_over(old, new)
-        defaults.apply(kind, new)
         causes = validation.validate_update(kind, old, new)
     if subresource in {"", "ephemeralcontainers", "resize"}:
-        causes += validation.validate(kind, new)
+        causes += _broken(kind, new)
     if causes:
         raise invalid(kind, old["metadata"]["name"], causes)
     if subresource != "binding":
         metadata.count_generation(kind, old, new)
     return new
+
+
+def _broken(kind: Kind, obj: Object) -> list[Cause]:
+    """What is missing or wrong in a complete object, each field once."""
+    causes = list(schemas.check(kind, obj).invalid)
+    known = {cause.field for cause in causes}
+    return causes + [c for c in validation.validate(kind, obj) if c.field not in known]
 
 
 def _same(old: Object, new: Object) -> bool:
