@@ -106,6 +106,9 @@ def test_up_without_waiting_then_ps_then_down(sampan: Commands) -> None:
 def test_ps_of_several_applications_tells_them_apart(sampan: Commands) -> None:
     sampan.write(SHOP)
     sampan.ok("up", "-d")
+    taken = sampan.refused("up", "-d", "--project", "other")
+    assert "port 8080/tcp of web-published is taken: shop publishes it already" in taken
+    sampan.write(SHOP.replace("8080", "8081"))
     sampan.ok("up", "-d", "--project", "other")
     listed = sampan.ok("ps")
     assert [line for line in listed.splitlines() if line in {"shop", "other"}] == ["other", "shop"]
@@ -131,6 +134,18 @@ def test_up_says_what_is_wrong_with_the_file(sampan: Commands) -> None:
     assert "'[bold]' is no port" in sampan.refused("up")
 
 
+def test_the_files_may_be_named_by_the_environment(
+    sampan: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.yaml").write_text("name: shop\nservices: {web: {image: 'web:1'}}")
+    (tmp_path / "b.yaml").write_text("services: {web: {deploy: {replicas: 2}}}")
+    monkeypatch.setenv("COMPOSE_FILE", "a.yaml:b.yaml")
+    sampan.ok("up", "-d")
+    assert "web 0/2" in sampan.listed(replicas=2)
+    monkeypatch.setenv("COMPOSE_FILE", "c.yaml")
+    assert "there is no file c.yaml" in sampan.refused("up")
+
+
 def test_a_variable_that_is_not_set_is_a_warning(sampan: Commands) -> None:
     sampan.write("name: shop\nservices:\n  web:\n    image: x$SOME_TAG\n")
     done = sampan("up", "-d")
@@ -151,6 +166,7 @@ def test_an_application_that_does_not_run_is_named_with_those_that_do(sampan: Co
     sampan.ok("up", "-d")
     assert "running here: shop" in sampan.refused("logs", "--project", "nix")
     assert "shop has no service 'cache'" in sampan.refused("logs", "--project", "shop", "cache")
+    sampan.write(SHOP.replace("8080", "8081"))
     sampan.ok("up", "-d", "--project", "other")
     sampan.file.unlink()
     shown = sampan.refused("down")

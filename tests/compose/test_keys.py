@@ -294,6 +294,24 @@ def test_a_top_level_key_is_refused_with_its_line(tmp_path: Path, text: str, mes
     assert [problem for problem in problems if problem.startswith("2: ") and message in problem]
 
 
+SPECIFICATION = """
+annotations attach blkio_config build cap_add cap_drop cgroup cgroup_parent command configs
+container_name cpu_count cpu_percent cpu_period cpu_quota cpu_rt_period cpu_rt_runtime cpu_shares
+cpus cpuset credential_spec depends_on deploy develop device_cgroup_rules devices dns dns_opt
+dns_search domainname entrypoint env_file environment expose extends external_links extra_hosts gpus
+group_add healthcheck hostname image init ipc isolation label_file labels links logging mac_address
+mem_limit mem_reservation mem_swappiness memswap_limit models network_mode networks oom_kill_disable
+oom_score_adj pid pids_limit platform ports post_start pre_stop privileged profiles provider
+pull_policy pull_refresh_after read_only restart runtime scale secrets security_opt shm_size
+stdin_open stop_grace_period stop_signal storage_opt sysctls tmpfs tty ulimits use_api_socket user
+userns_mode uts volumes volumes_from working_dir
+"""
+
+
+def test_the_table_has_every_key_of_the_specification_and_no_other() -> None:
+    assert {key for key in SERVICE if "." not in key} == set(SPECIFICATION.split())
+
+
 def test_the_table_of_the_top_level_has_every_section() -> None:
     spec_sections = {
         "name", "version", "services", "networks", "volumes", "configs", "secrets", "include",

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from sampan.compose.document import Problem
     from sampan.compose.project import Project
 
+FILES = "COMPOSE_FILE"
+"""Compose's own variable for the files that are meant where none is given."""
 Files = Annotated[
     list[Path] | None,
     typer.Option("--file", "-f", help="A Compose file; may be repeated. Else compose.yaml here."),
@@ -48,10 +50,11 @@ def warn(problems: "Iterable[Problem]") -> None:
 def _existing(files: list[Path] | None) -> list[Path]:
     from sampan.compose.project import find_files  # noqa: PLC0415
 
-    for file in files or ():
+    named = files or [Path(text) for text in os.environ.get(FILES, "").split(os.pathsep) if text]
+    for file in named:
         if not file.is_file():
-            fail(f"there is no file {file}")
-    return files or find_files(Path())
+            fail(f"there is no file {file}", hint="" if files else f"${FILES} names it")
+    return named or find_files(Path())
 
 
 async def stack_name(client: "Client", name: str, files: list[Path] | None) -> str:

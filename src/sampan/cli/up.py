@@ -101,8 +101,7 @@ async def wait(
     from sampan.cli.rollout import STACK, Deployment, Replica, states  # noqa: PLC0415
     from sampan.client.cache import Cache, Interest  # noqa: PLC0415
 
-    interests = [Interest(view, stack, labels=STACK) for view in (Deployment, Replica)]
-    cache = Cache(client, interests)
+    cache = Cache(client, [Interest(each, stack, labels=STACK) for each in (Deployment, Replica)])
     changed = asyncio.Event()
     cache.subscribe(lambda _: changed.set())
 
@@ -121,10 +120,10 @@ async def wait(
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await cache.synced()
-                already = all(state.done for state in look())
-                await until(True)
-                while settling and not already and await _within(settling, until(False)):
+                if not all(state.done for state in look()):
                     await until(True)
+                    while settling and await _within(settling, until(False)):
+                        await until(True)
         following.cancel()
     return look()
 
