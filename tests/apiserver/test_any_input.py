@@ -1,4 +1,4 @@
-"""Whatever a client sends: it is taken, or refused with an error of the API. Never anything else."""
+"""Whatever a client sends is taken, or refused with an error of the API; never anything else."""
 
 from contextlib import suppress
 from copy import deepcopy
