@@ -9,7 +9,7 @@ import ctypes
 import errno
 import os
 import shutil
-import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -28,8 +28,8 @@ def write_all(directory: Path, files: Mapping[str, File], group: int | None) -> 
     directory.mkdir(parents=True, exist_ok=True, mode=0o755)
     if _holds(directory, files):
         return False
-    fresh = Path(tempfile.mkdtemp(prefix="..", dir=directory))
-    fresh.chmod(0o755)
+    fresh = directory / f"..{time.time_ns():x}"
+    fresh.mkdir(mode=0o755)
     _own(fresh, 0, group)
     for path, file in files.items():
         _write(fresh, path, file, group)
@@ -62,13 +62,16 @@ def _holds(directory: Path, files: Mapping[str, File]) -> bool:
 
 
 def _write(root: Path, path: str, file: File, group: int | None) -> None:
-    target = root / path
-    for parent in reversed(target.relative_to(root).parents[:-1]):
+    for parent in reversed(PurePosixPath(path).parents[:-1]):
         (root / parent).mkdir(exist_ok=True, mode=0o755)
         _own(root / parent, 0, group)
-    target.write_bytes(file.data)
-    target.chmod(file.mode | _SHARED_GROUP_FILE if group is not None else file.mode)
-    os.chown(target, file.uid, -1 if group is None else group)
+    mode = file.mode if group is None else file.mode | _SHARED_GROUP_FILE
+    handle = os.open(f"{root}/{path}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "wb", buffering=0) as target:
+        target.write(file.data)
+        if file.uid or group is not None:
+            os.fchown(handle, file.uid, -1 if group is None else group)
+        os.fchmod(handle, mode)
 
 
 def _own(directory: Path, uid: int, group: int | None) -> None:

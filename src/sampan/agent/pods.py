@@ -24,7 +24,7 @@ from sampan.agent.prober import Prober
 from sampan.agent.pulling import IMAGE_PROBLEMS
 from sampan.agent.pulls import Images
 from sampan.agent.record import Record, differs, downward, only_status, stand_in
-from sampan.agent.reporter import Reporter
+from sampan.agent.reporter import LATER, Reporter
 from sampan.agent.resources import node_capacity
 from sampan.agent.runtime import (
     Container,
@@ -166,7 +166,7 @@ class Pods:
                 steps = plan(self._situation(record))
                 due = [step for step in steps if not isinstance(step, CheckAgain)]
                 if due and number == 0:
-                    self._report(record)  # what follows may take long
+                    self._reporter.report(record.uid, after=LATER)  # what follows may take long
                 for step in due:
                     if isinstance(step, LetGo):
                         self._prober.attend(record)
@@ -201,14 +201,15 @@ class Pods:
         return awaited(record.pod, slices)
 
     def _report(self, record: Record) -> None:
-        self._reporter.report(record, self._situation(record))
+        if not record.gone:
+            self._reporter.report(record.uid)
 
     def _look(self, uid: str) -> tuple[Record, Situation] | None:
         record = self._records.get(uid)
         return (record, self._situation(record)) if record else None
 
     async def _flush(self, record: Record) -> None:
-        await self._reporter.write(record, self._situation(record))
+        await self._reporter.flush(record, self._situation(record))
 
     def _drop(self, record: Record) -> None:
         self._records.pop(record.uid, None)
@@ -247,7 +248,8 @@ class Pods:
             record.stale = False
         elif old and new.uid == old.uid and only_status(old, new):
             record.pod = new
-            self._report(record)
+            if not record.is_own_write(new):
+                self._report(record)
             return
         record.pod = new
         self._queue.add(new.uid)

@@ -41,6 +41,10 @@ class Record:
             return self.written
         return self.pod.status
 
+    def is_own_write(self, pod: NodePod) -> bool:
+        """Whether *pod* is as this agent left it."""
+        return int(pod.metadata.resource_version or 0) == self.revision
+
     def of(self, container: str) -> ContainerMemory:
         return self.memory.of(container)
 

@@ -29,14 +29,9 @@ class Reporter:
         self._look = look
         self._queue: KeyedQueue[str] = KeyedQueue(Backoff(first=0.05, cap=10.0))
 
-    def report(self, record: Record, it: Situation) -> None:
+    def report(self, uid: str, *, after: float = 0.0) -> None:
         """Have the status written if it has changed."""
-        if record.gone:
-            return
-        wanted = pod_status(it, self._host_ip)
-        if status_patch(record.known_status(), wanted):
-            quiet = _is_beginning(wanted) and not record.pod.metadata.deleting
-            self._queue.add(record.uid, after=LATER if quiet else 0.0)
+        self._queue.add(uid, after=after)
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -47,18 +42,29 @@ class Reporter:
         async for uid in self._queue:
             try:
                 if found := self._look(uid):
-                    await self.write(*found)
+                    await self._write_when_due(*found)
             except (ApiError, OSError, TimeoutError) as error:
                 self._queue.retry(uid, error)
             else:
                 self._queue.done(uid)
 
-    async def write(self, record: Record, it: Situation) -> None:
-        """Write the status now; a Pod that is not there any more is no error."""
+    async def _write_when_due(self, record: Record, it: Situation) -> None:
+        status = pod_status(it, self._host_ip)
+        age = (it.now - it.memory.started_at).total_seconds()
+        if age < LATER and _is_beginning(status) and not record.pod.metadata.deleting:
+            self._queue.add(record.uid, after=LATER - age)
+        else:
+            await self._write(record, status)
+
+    async def flush(self, record: Record, it: Situation) -> None:
+        """Write the status now."""
+        await self._write(record, pod_status(it, self._host_ip))
+
+    async def _write(self, record: Record, status: Object) -> None:
+        """Write what has changed; a Pod that is not there any more is no error."""
         if record.gone:
             return
-        known = record.known_status()
-        patch = status_patch(known, pod_status(it, self._host_ip))
+        patch = status_patch(record.known_status(), status)
         if patch is None:
             return
         meta = record.pod.metadata

@@ -309,7 +309,7 @@ def status_patch(known: Object, wanted: Object) -> Object | None:
     changes = {
         key: value
         for key, value in wanted.items()
-        if key != "conditions" and _pruned(known.get(key)) != _pruned(value)
+        if key != "conditions" and _differ(known.get(key), value)
     }
     if "podIPs" in changes and known.get("podIPs"):
         changes["podIPs"] = [*changes["podIPs"], {"$patch": "replace"}]
@@ -331,8 +331,12 @@ def _condition_changes(known: Iterable[Object], wanted: Iterable[Object]) -> lis
     return changed
 
 
+def _differ(known: Any, wanted: Any) -> bool:
+    """Whether two values say different things; a server may leave out nulls and empty values."""
+    return bool(known != wanted and _pruned(known) != _pruned(wanted))
+
+
 def _pruned(value: Any) -> Any:
-    """Without what a server may leave out: nulls and empty values inside."""
     if isinstance(value, dict):
         pruned = {key: _pruned(inner) for key, inner in value.items()}
         return {key: inner for key, inner in pruned.items() if inner not in (None, {}, [])}
