@@ -126,7 +126,7 @@ def in_namespace(work: Callable[[], list[Figure]]) -> list[Figure]:
         with Netlink() as netlink:
             links.set_link(netlink, "lo", up=True)
             route = links.Route(SERVICES, "lo")
-            links.set_route(netlink, route)
+            links.set_route(netlink, route, links.STATIC)
         return work()
 
     namespaces.create(NAMESPACE)

@@ -290,9 +290,9 @@ async def test_a_host_port_of_a_pod_here_is_opened_and_closed(bed: Bed) -> None:
 async def test_the_cni_configuration_gives_pods_this_nodes_range(bed: Bed) -> None:
     async with running(bed):
         [file] = bed.config.cni_conf_dir.iterdir()
-        [bridge] = json.loads(file.read_text())["plugins"]
-        assert bridge["ipam"]["ranges"] == [[{"subnet": "10.42.1.0/24", "gateway": "10.42.1.1"}]]
-        assert (bridge["mtu"], bridge["hairpinMode"]) == (1450, True)
+        [cable] = json.loads(file.read_text())["plugins"]
+        assert cable["ipam"]["ranges"] == [[{"subnet": "10.42.1.0/24", "gateway": "10.42.1.1"}]]
+        assert (cable["type"], cable["mtu"]) == ("ptp", 1450)
 
 
 async def test_a_node_with_a_new_range_loads_everything_anew(bed: Bed) -> None:

@@ -15,11 +15,10 @@ from sampan.api.objects import EndpointSlice, Object, Service
 from sampan.net import links, namespaces, testbed
 from sampan.net.compile import NodeFacts, compile_service
 from sampan.net.kernel import Ground, Linux
-from sampan.net.links import Route
+from sampan.net.links import STATIC, Route
 from sampan.net.netlink import Netlink
 from sampan.net.overlay import Peer
 from sampan.net.program import Program
-from sampan.net.rules import BRIDGE
 
 needs_root = pytest.mark.skipif(geteuid() != 0, reason="network namespaces need root")
 DNS = IPv4Address("10.43.0.10")
@@ -37,7 +36,7 @@ class LabNode:
     def __init__(self, name: str, namespace: str, address: IPv4Address, number: int) -> None:
         self.name, self.namespace, self.address = name, namespace, address
         self.pods = IPv4Network(f"10.42.{number}.0/24")
-        self.ground = Ground(address, self.pods, SERVICES, DNS)
+        self.ground = Ground(address, self.pods, CLUSTER, SERVICES, DNS)
         self.program = Program(facts(name, self.pods))
         self.kernel = Linux()
         self.pod_namespaces: list[str] = []
@@ -76,16 +75,19 @@ class LabNode:
                     peer_namespace=file.fileno(),
                     peer_mac=links.mac_of(address),
                 )
-                links.set_link(netlink, cable, up=True, master=BRIDGE, mtu=self.mtu)
-                links.set_hairpin(netlink, cable)
+                links.set_link(netlink, cable, up=True, mtu=self.mtu)
+                links.add_address(netlink, cable, IPv4Interface(self.pods[1]))
+                links.set_route(netlink, Route(IPv4Network(address), cable), STATIC)
 
         def dress() -> None:
             with Netlink() as netlink:
                 links.set_link(netlink, "lo", up=True)
                 links.set_link(netlink, "eth0", up=True, mtu=self.mtu)
-                links.add_address(netlink, "eth0", IPv4Interface((address, 24)))
+                links.add_address(netlink, "eth0", IPv4Interface(address))
+                gateway = IPv4Network(self.pods[1])
+                links.set_route(netlink, Route(gateway, "eth0"), STATIC)
                 default = Route(IPv4Network("0.0.0.0/0"), "eth0", via=self.pods[1])
-                links.set_route(netlink, default)
+                links.set_route(netlink, default, STATIC)
 
         self.do(plug)
         namespaces.run_in(namespace, dress)

@@ -5,8 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from sampan.net import firewall, namespaces, nft
-from sampan.net.rules import BRIDGE
-from tests.net.lab import Lab, LabNode, call, needs_root
+from tests.net.lab import CLUSTER, Lab, LabNode, call, needs_root
 
 pytestmark = needs_root
 FOREIGN = """
@@ -46,7 +45,7 @@ def test_pods_get_through_and_afterwards_the_firewall_is_as_it_was(lab: Lab) -> 
     near.do(lambda: near.kernel.load(near.program))
     assert call(a, b.address, 8080) == ("b", a.address)
     near.do(lambda: near.kernel.load(near.program))
-    assert foreign(near).count(BRIDGE) == 3
+    assert foreign(near).count(str(CLUSTER)) == 3
     near.do(lambda: near.kernel.cleanup(near.ground))
     assert foreign(near) == before
 
@@ -55,5 +54,5 @@ def test_a_firewall_that_accepts_is_left_alone(lab: Lab) -> None:
     [node, _] = lab.nodes
     node.do(lambda: nft.run(FOREIGN.replace("policy drop", "policy accept")))
     before = foreign(node)
-    namespaces.run_in(node.namespace, lambda: firewall.admit(BRIDGE))
+    namespaces.run_in(node.namespace, lambda: firewall.admit(CLUSTER))
     assert foreign(node) == before

@@ -1,16 +1,18 @@
 """Ways to the Pods of other nodes: decided from what the kernel says, and set whole."""
 
+import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
 import pytest
 
 from sampan.net import links, namespaces
-from sampan.net.links import Neighbour, Route
+from sampan.net.links import GROUND, PEERS, STATIC, Neighbour, Route
 from sampan.net.netlink import Netlink
 from sampan.net.overlay import OVERHEAD, Peer, plan
-from sampan.net.rules import BRIDGE, VXLAN
+from sampan.net.rules import VXLAN
 from sampan.net.sysctl import forward_packets
 from tests.net.lab import Lab, LabNode, ask, call, needs_root, service, slice_of
 
@@ -83,7 +85,7 @@ class Routed(Lab):
                 links.set_link(netlink, "eth0", up=True)
                 links.add_address(netlink, "eth0", IPv4Interface((network[10], 24)))
                 default = Route(IPv4Network("0.0.0.0/0"), "eth0", via=network[1])
-                links.set_route(netlink, default, ours=False)
+                links.set_route(netlink, default, STATIC)
 
         namespaces.run_in(self.router, plug)
         namespaces.run_in(namespace, dress)
@@ -138,7 +140,7 @@ def test_setting_the_ways_again_changes_nothing_and_stale_ones_go(routed: Routed
 
     def state() -> tuple[set[Route], set[Neighbour], set[Neighbour]]:
         with Netlink() as netlink:
-            routes = set(links.our_routes(netlink))
+            routes = set(links.routes(netlink, PEERS))
             return routes, links.neighbours(netlink, VXLAN), links.forwarding(netlink, VXLAN)
 
     before = one.do(state)
@@ -156,7 +158,8 @@ def test_laying_the_ground_again_is_harmless_and_cleanup_leaves_nothing(routed: 
     def devices() -> set[str]:
         with Netlink() as netlink:
             held = {f"{name} {address}" for name, address in links.addresses(netlink)}
-            return held | {f"route {route}" for route in links.our_routes(netlink)}
+            routes = [*links.routes(netlink, PEERS), *links.routes(netlink, GROUND)]
+            return held | {f"route {route}" for route in routes}
 
     laid = one.do(devices)
     assert one.do(lambda: one.kernel.lay(one.ground, one.program)) == one.mtu
@@ -164,7 +167,7 @@ def test_laying_the_ground_again_is_harmless_and_cleanup_leaves_nothing(routed: 
     one.do(lambda: one.kernel.cleanup(one.ground))
     assert one.do(devices) == {"lo 127.0.0.1/8", f"eth0 {one.address}/24"}
     one.do(lambda: one.kernel.cleanup(one.ground))
-    assert BRIDGE not in str(one.do(devices))
+    assert VXLAN not in str(one.do(socket.if_nameindex))
 
 
 @needs_root
@@ -177,19 +180,18 @@ def test_a_node_that_got_another_address_or_range_has_no_rest_of_the_old(routed:
         with Netlink() as netlink:
             links.add_address(netlink, "eth0", IPv4Interface((moved, 24)))
         pods = IPv4Network("10.42.9.0/24")
-        one.kernel.lay(type(old)(moved, pods, old.services, old.dns), one.program)
+        one.kernel.lay(replace(old, address=moved, pods=pods), one.program)
         with Netlink() as netlink:
             assert links.vxlan_local(netlink, VXLAN) == moved
+            assert {r.to for r in links.routes(netlink, GROUND)} == {old.services, pods}
             return {str(held) for name, held in links.addresses(netlink) if name != "eth0"}
 
-    assert one.do(move) == {"127.0.0.1/8", "10.43.0.10/32", "10.42.9.1/24", "10.42.9.0/32"}
+    assert one.do(move) == {"127.0.0.1/8", "10.43.0.10/32", "10.42.9.0/32"}
 
 
 @needs_root
 def test_a_node_whose_address_is_nowhere_is_told_so(routed: Routed) -> None:
     [one, _] = routed.nodes
-    lost = type(one.ground)(
-        IPv4Address("198.51.100.1"), one.pods, one.ground.services, one.ground.dns
-    )
+    lost = replace(one.ground, address=IPv4Address("198.51.100.1"))
     with pytest.raises(LookupError, match=r"198\.51\.100\.1"):
         one.do(lambda: one.kernel.lay(lost, one.program))

@@ -54,6 +54,12 @@ def test_pods_on_different_nodes_see_each_others_addresses(pods: list[LabPod]) -
     assert call(c, a.address, 8080) == ("a", c.address)
 
 
+def test_a_pod_that_is_not_there_is_known_to_be_gone(lab: Lab, pods: list[LabPod]) -> None:
+    for client in (pods[0], pods[2], lab.nodes[0]):
+        with pytest.raises(OSError, match="No route to host"):
+            call(client, "10.42.1.99", 80)
+
+
 def test_a_virtual_address_balances_over_all_endpoints(lab: Lab, pods: list[LabPod]) -> None:
     serve(lab, service("web", VIP), slice_of(*pods))
     clients: list[LabPod | LabNode] = [pods[0], pods[2], *lab.nodes]

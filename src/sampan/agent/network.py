@@ -79,15 +79,15 @@ class NodeNetwork:
         return self._cache
 
     async def prepare(self, pod_cidr: str) -> None:
-        """Make what Pods need to be started: bridge, tunnel, rules, DNS address, CNI configuration.
+        """Make what Pods need to be started: tunnel, routes, rules, DNS address, CNI configuration.
 
         What an earlier agent left goes on serving meanwhile. May be called again, also with another
         range after the Node was deleted and made anew.
         """
         config, pods = self._config, IPv4Network(pod_cidr)
         services = IPv4Network(config.service_cidr)
-        ground = Ground(IPv4Address(config.node_ip), pods, services, IPv4Address(config.dns_ip))
-        cluster = IPv4Network(config.cluster_cidr)
+        cluster, dns = IPv4Network(config.cluster_cidr), IPv4Address(config.dns_ip)
+        ground = Ground(IPv4Address(config.node_ip), pods, cluster, services, dns)
         program = Program(NodeFacts(config.node_name, pods, cluster, services, config.dns_ip))
         mtu = await asyncio.to_thread(self._kernel.lay, ground, program)
         leases = config.run_dir / "cni" / "leases"

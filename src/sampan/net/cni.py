@@ -1,11 +1,13 @@
-"""How containerd is told to connect a Pod: a bridge a node, addresses from the node's range."""
+"""How containerd is told to connect a Pod: a cable of its own to the node, an address of its range.
+
+No bridge: whatever a Pod sends passes the node's rules, also to the Pod beside it, and the node
+keeps no link addresses that could be stale when an address is given to another Pod.
+"""
 
 import json
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any, Final
-
-from sampan.net.rules import BRIDGE
 
 FILE: Final = "10-sampan.conflist"
 
@@ -16,12 +18,9 @@ def configuration(pod_cidr: IPv4Network, *, mtu: int, leases: Path) -> dict[str,
     Masquerading and host ports are not the plugins' work here: the node's rules do both, without a
     program to run for each Pod.
     """
-    bridge = {
-        "type": "bridge",
-        "bridge": BRIDGE,
-        "isGateway": True,
+    cable = {
+        "type": "ptp",
         "ipMasq": False,
-        "hairpinMode": True,
         "mtu": mtu,
         "ipam": {
             "type": "host-local",
@@ -30,7 +29,7 @@ def configuration(pod_cidr: IPv4Network, *, mtu: int, leases: Path) -> dict[str,
             "routes": [{"dst": "0.0.0.0/0"}],
         },
     }
-    return {"cniVersion": "0.4.0", "name": "sampan", "plugins": [bridge]}
+    return {"cniVersion": "0.4.0", "name": "sampan", "plugins": [cable]}
 
 
 def write(directory: Path, text: dict[str, Any]) -> None:

@@ -13,11 +13,11 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Final, Protocol
 
 from sampan.net import conntrack, firewall, links, nft, overlay
-from sampan.net.links import SCOPE_HOST, Route
+from sampan.net.links import GROUND, PEERS, SCOPE_HOST, Route
 from sampan.net.netlink import Netlink, attributes
 from sampan.net.overlay import OVERHEAD, Overlay, Peer
 from sampan.net.program import Change, Program
-from sampan.net.rules import BRIDGE, TABLE, VXLAN
+from sampan.net.rules import TABLE, VXLAN
 from sampan.net.sysctl import forward_packets, send_no_redirects
 
 _NETFILTER: Final = 12
@@ -31,13 +31,14 @@ class Ground:
 
     address: IPv4Address
     pods: IPv4Network
+    cluster: IPv4Network
     services: IPv4Network
     dns: IPv4Address
 
 
 class Kernel(Protocol):
     def lay(self, ground: Ground, program: Program) -> int:
-        """Make the bridge, the tunnel, addresses and rules; return the MTU that Pods must use.
+        """Make the tunnel, addresses, routes and rules; return the MTU that Pods must use.
 
         Rules that are there already stay: they serve until the first `load`.
         """
@@ -66,22 +67,15 @@ class Linux:
 
     def lay(self, ground: Ground, program: Program) -> int:
         forward_packets()
-        gateway = ground.pods[1]
         with Netlink() as netlink:
             device = _device_of(netlink, ground.address)
+            for name in ("lo", device):
+                send_no_redirects(name)
             mtu = links.mtu_of(netlink, device) - OVERHEAD
-            links.add_bridge(netlink, BRIDGE, mac=links.mac_of(gateway), mtu=mtu)
-            inside = IPv4Interface((gateway, ground.pods.prefixlen))
-            links.set_addresses(netlink, BRIDGE, [inside])
-            links.set_link(netlink, BRIDGE, up=True, mtu=mtu)
             _add_tunnel(netlink, ground, device, mtu)
-            dns = IPv4Interface(ground.dns)
-            links.add_address(netlink, "lo", dns, scope=SCOPE_HOST)
+            links.add_address(netlink, "lo", IPv4Interface(ground.dns), scope=SCOPE_HOST)
             links.set_link(netlink, "lo", up=True)
-            services = Route(ground.services, BRIDGE, source=ground.address)
-            links.set_route(netlink, services, ours=False)
-        for name in (device, BRIDGE):
-            send_no_redirects(name)
+            _set_routes(netlink, GROUND, _ways_of_its_own(ground))
         if f"table {TABLE}\n" not in nft.run("list tables ip"):
             self.load(program)
         return mtu
@@ -93,8 +87,7 @@ class Linux:
 
     def load(self, program: Program) -> None:
         nft.run(program.whole())
-        for device in (BRIDGE, VXLAN):
-            firewall.admit(device)
+        firewall.admit(program.node.cluster_cidr)
         self._generation = _generation()
         conntrack.settle(*program.udp())
 
@@ -112,12 +105,10 @@ class Linux:
     def cleanup(self, ground: Ground) -> None:
         with Netlink() as netlink:
             _set_overlay(netlink, Overlay())
-            for _, device in socket.if_nameindex():
-                if device in {BRIDGE, VXLAN}:
-                    links.remove_link(netlink, device)
+            _set_routes(netlink, GROUND, frozenset())
+            links.remove_link(netlink, VXLAN)
             links.remove_address(netlink, "lo", IPv4Interface(ground.dns))
-        for device in (BRIDGE, VXLAN):
-            firewall.dismiss(device)
+        firewall.dismiss(ground.cluster)
         nft.run(f"add table {TABLE}\ndelete table {TABLE}")
 
 
@@ -148,24 +139,36 @@ def _add_tunnel(netlink: Netlink, ground: Ground, device: str, mtu: int) -> None
     links.set_link(netlink, VXLAN, up=True, mtu=mtu)
 
 
+def _ways_of_its_own(ground: Ground) -> frozenset[Route]:
+    """The Service range has a way, so that packets to it get as far as the rules, from the node's
+    address. The Pod range has none but for the Pods that live: others are known to be gone.
+    """
+    services = Route(ground.services, VXLAN, source=ground.address)
+    return frozenset({services, Route(ground.pods)})
+
+
 def _set_overlay(netlink: Netlink, wanted: Overlay) -> None:
     """Add what is missing before removing what is stale: no peer is ever without a way."""
-    routes = set(links.our_routes(netlink))
     neighbours, vteps = links.neighbours(netlink, VXLAN), links.forwarding(netlink, VXLAN)
     for vtep in wanted.vteps - vteps:
         links.set_forwarding(netlink, VXLAN, vtep)
     for neighbour in wanted.neighbours - neighbours:
         links.set_neighbour(netlink, VXLAN, neighbour)
-    for route in wanted.routes - routes:
-        links.set_route(netlink, route)
-    reached = {route.to for route in wanted.routes}
-    for route in routes - wanted.routes:
-        if route.to not in reached:
-            links.remove_route(netlink, route)
+    _set_routes(netlink, PEERS, wanted.routes)
     for neighbour in neighbours - wanted.neighbours:
         links.remove_neighbour(netlink, VXLAN, neighbour)
     for vtep in vteps - wanted.vteps:
         links.remove_forwarding(netlink, VXLAN, vtep)
+
+
+def _set_routes(netlink: Netlink, mark: int, wanted: frozenset[Route]) -> None:
+    held = set(links.routes(netlink, mark))
+    for route in wanted - held:
+        links.set_route(netlink, route, mark)
+    reached = {route.to for route in wanted}
+    for route in held - wanted:
+        if route.to not in reached:
+            links.remove_route(netlink, route, mark)
 
 
 def _generation() -> int:

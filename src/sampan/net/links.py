@@ -22,16 +22,19 @@ from sampan.net.netlink import (
     nested,
 )
 
-OUR_ROUTES: Final = 83
-"""The routing protocol number that marks our routes (`ip route show proto 83`)."""
+PEERS, GROUND = 83, 84
+"""Routing protocol numbers that mark our routes (`ip route show proto 83`): those to other nodes'
+Pods, and those that a node needs by itself."""
+STATIC: Final = 4
+"""Marks routes that an administrator would have made."""
 
-_NEWLINK, _DELLINK, _GETLINK, _SETLINK = 16, 17, 18, 19
+_NEWLINK, _DELLINK, _GETLINK = 16, 17, 18
 _NEWADDR, _DELADDR, _GETADDR = 20, 21, 22
 _NEWROUTE, _DELROUTE, _GETROUTE = 24, 25, 26
 _NEWNEIGH, _DELNEIGH, _GETNEIGH = 28, 29, 30
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER = 1, 3, 4, 10
-_IFLA_PROTINFO, _IFLA_OPERSTATE, _IFLA_LINKINFO, _IFLA_NET_NS_FD, _BRPORT_MODE = 12, 16, 18, 28, 4
+_IFLA_OPERSTATE, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 16, 18, 28
 _INFO_KIND, _INFO_DATA, _VETH_PEER = 1, 2, 1
 _VXLAN_ID, _VXLAN_LINK, _VXLAN_LOCAL, _VXLAN_LEARNING, _VXLAN_PORT = 1, 2, 4, 7, 15
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
@@ -39,8 +42,8 @@ _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC = 1, 4, 5, 7
 _NDA_DST, _NDA_LLADDR = 1, 2
 
 _UP: Final = 1
+_UNICAST, _UNREACHABLE = 1, 7
 _MAIN: Final = 254
-_STATIC: Final = 4
 _ONLINK: Final = 4
 _PERMANENT: Final = 0x80
 _NTF_SELF: Final = 0x02
@@ -55,10 +58,13 @@ _NEIGHBOUR = struct.Struct("=BxxxiHBB")
 
 
 class Route(NamedTuple):
-    """Where packets to *to* go: a device, and the neighbour there if it is not *to* itself."""
+    """Where packets to *to* go: a device, and the neighbour there if it is not *to* itself.
+
+    Without a device they go nowhere, and their sender is told.
+    """
 
     to: IPv4Network
-    device: str
+    device: str = ""
     via: IPv4Address | None = None
     source: IPv4Address | None = None
     onlink: bool = False
@@ -197,21 +203,23 @@ def _address(name: str, address: IPv4Interface, scope: int) -> bytes:
     return head + attribute(_IFA_LOCAL, packed) + attribute(_IFA_ADDRESS, packed)
 
 
-def set_route(netlink: Netlink, route: Route, *, ours: bool = True) -> None:
-    """Add a route, or replace the one to the same place; *ours* marks it for `our_routes`."""
-    body = _route(route, OUR_ROUTES if ours else _STATIC)
-    netlink.change(_NEWROUTE, body, NLM_CREATE | NLM_REPLACE)
+def set_route(netlink: Netlink, route: Route, mark: int) -> None:
+    """Add a route, or replace the one to the same place; `routes` finds it by its *mark*."""
+    netlink.change(_NEWROUTE, _route(route, mark), NLM_CREATE | NLM_REPLACE)
 
 
-def remove_route(netlink: Netlink, route: Route) -> None:
-    netlink.change(_DELROUTE, _route(route, OUR_ROUTES), tolerate=ABSENT)
+def remove_route(netlink: Netlink, route: Route, mark: int) -> None:
+    netlink.change(_DELROUTE, _route(route, mark), tolerate=ABSENT)
 
 
-def _route(route: Route, protocol: int) -> bytes:
-    scope = 0 if route.via else _SCOPE_LINK
+def _route(route: Route, mark: int) -> bytes:
+    scope = 0 if route.via or not route.device else _SCOPE_LINK
+    kind = _UNICAST if route.device else _UNREACHABLE
     flags = _ONLINK if route.onlink else 0
-    head = _ROUTE.pack(socket.AF_INET, route.to.prefixlen, 0, 0, _MAIN, protocol, scope, 1, flags)
-    parts = [head, attribute(_RTA_OIF, index(route.device))]
+    head = _ROUTE.pack(socket.AF_INET, route.to.prefixlen, 0, 0, _MAIN, mark, scope, kind, flags)
+    parts = [head]
+    if route.device:
+        parts.append(attribute(_RTA_OIF, index(route.device)))
     if route.to.prefixlen:
         parts.append(attribute(_RTA_DST, route.to.network_address.packed))
     if route.via:
@@ -221,18 +229,18 @@ def _route(route: Route, protocol: int) -> bytes:
     return b"".join(parts)
 
 
-def our_routes(netlink: Netlink) -> Iterator[Route]:
-    """Every route in the main table that is marked as ours."""
+def routes(netlink: Netlink, mark: int) -> Iterator[Route]:
+    """Every route in the main table that carries *mark*."""
     names = dict(socket.if_nameindex())
     head = _ROUTE.pack(socket.AF_INET, 0, 0, 0, _MAIN, 0, 0, 0, 0)
     for _, body in netlink.ask(_GETROUTE, head, NLM_DUMP):
         _, length, _, _, table, protocol, _, _, flags = _ROUTE.unpack_from(body)
-        if protocol != OUR_ROUTES or table != _MAIN:
+        if protocol != mark or table != _MAIN:
             continue
         found = dict(attributes(body[_ROUTE.size :]))
         yield Route(
             IPv4Network((found.get(_RTA_DST, bytes(4)), length)),
-            names.get(int.from_bytes(found[_RTA_OIF], "little"), ""),
+            names.get(int.from_bytes(found.get(_RTA_OIF, b""), "little"), ""),
             IPv4Address(found[_RTA_GATEWAY]) if _RTA_GATEWAY in found else None,
             IPv4Address(found[_RTA_PREFSRC]) if _RTA_PREFSRC in found else None,
             bool(flags & _ONLINK),
@@ -299,9 +307,3 @@ def _neighbours(netlink: Netlink, device: str, family: int) -> Iterator[Neighbou
         found = dict(attributes(body[_NEIGHBOUR.size :]))
         if _NDA_DST in found and _NDA_LLADDR in found:
             yield Neighbour(IPv4Address(found[_NDA_DST]), found[_NDA_LLADDR].hex(":"))
-
-
-def set_hairpin(netlink: Netlink, name: str) -> None:
-    """Let a bridge send a packet back out of the port it came in by."""
-    port = nested(_IFLA_PROTINFO, attribute(_BRPORT_MODE, b"\1"))
-    netlink.change(_SETLINK, _LINK.pack(socket.AF_BRIDGE, 0, index(name), 0, 0) + port)

@@ -23,7 +23,6 @@ from typing import Final
 from sampan.net.compile import NodeFacts, Target
 
 TABLE: Final = "ip sampan"
-BRIDGE: Final = "sampan0"
 VXLAN: Final = "sampan-vx0"
 
 SLOTS: Final = 64
@@ -197,5 +196,5 @@ chain postrouting {{
     ip saddr {pods} ip daddr != {pods} masquerade fully-random
     ip saddr {pods} return
     oifname "{VXLAN}" masquerade fully-random
-    ct status dnat oifname != "{BRIDGE}" fib saddr type != local masquerade fully-random
+    ct status dnat ip daddr != {node.pod_cidr} fib saddr type != local masquerade fully-random
 }}"""

@@ -4,27 +4,22 @@ from pathlib import Path
 from typing import Final
 
 _IPV4: Final = Path("/proc/sys/net/ipv4")
-_BRIDGED: Final = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
 
 
 def forward_packets() -> None:
-    """Let this node forward between its Pods and its links.
-
-    A Pod that calls a Pod beside it through a Service gets its answer over the bridge; only if
-    bridged packets are shown to netfilter too is the answer translated back.
-    """
+    """Let this node forward between its Pods and its links, whichever way answers take."""
     write(_IPV4 / "ip_forward", "1")
     for device in ("all", "default"):
         write(_IPV4 / "conf" / device / "rp_filter", "0")
-    if _BRIDGED.exists():
-        write(_BRIDGED, "1")
 
 
 def send_no_redirects(device: str) -> None:
-    """Spare *device* ICMP redirects: we send packets back where they came from on purpose, and
-    redirects use up the budget of ICMP errors that tell a client that nobody serves it.
+    """Send no ICMP redirects from *device* and from devices to come, such as those of Pods.
+
+    We send packets back where they came from on purpose, and redirects use up the budget of ICMP
+    errors that tell a client that nobody serves it.
     """
-    for name in ("all", device):
+    for name in ("all", "default", device):
         write(_IPV4 / "conf" / name / "send_redirects", "0")
 
 

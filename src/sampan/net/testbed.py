@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
 from sampan.net import firewall, links, namespaces, nft
-from sampan.net.links import Route
+from sampan.net.links import STATIC, Route
 from sampan.net.netlink import Netlink
 from sampan.net.sysctl import forward_packets, write
 
@@ -108,7 +108,7 @@ def _set_up_inside(network: IPv4Network, address: IPv4Address) -> None:
         links.set_link(netlink, "eth0", up=True)
         links.add_address(netlink, "eth0", _on(network, address))
         default = Route(IPv4Network("0.0.0.0/0"), "eth0", via=network[1])
-        links.set_route(netlink, default, ours=False)
+        links.set_route(netlink, default, STATIC)
     forward_packets()
 
 
