@@ -2,6 +2,7 @@
 
 import secrets
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final
 from uuid import uuid4
 
@@ -29,7 +30,20 @@ _NOT_SPEC: Final = frozenset({"kind", "apiVersion", "metadata", "status"})
 
 
 def random_suffix() -> str:
-    return "".join(secrets.choice(_ALPHABET) for _ in range(_SUFFIX))
+    number = secrets.randbelow(len(_ALPHABET) ** _SUFFIX)
+    letters = []
+    for _ in range(_SUFFIX):
+        number, letter = divmod(number, len(_ALPHABET))
+        letters.append(_ALPHABET[letter])
+    return "".join(letters)
+
+
+def stamp(now: datetime) -> str:
+    """*now* in whole seconds; writing it out costs more than all else about metadata."""
+    return _written(now.replace(microsecond=0))
+
+
+_written: Final = lru_cache(maxsize=16)(timestamp)
 
 
 def named(kind: Kind, namespace: str, obj: Object) -> str:
@@ -57,7 +71,7 @@ def born(kind: Kind, obj: Object, now: datetime) -> None:
     meta: Object = {
         "name": given.pop("name", ""),
         "uid": str(uuid4()),
-        "creationTimestamp": timestamp(now),
+        "creationTimestamp": stamp(now),
     }
     if "namespace" in given:
         meta["namespace"] = given["namespace"]

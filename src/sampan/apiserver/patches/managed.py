@@ -14,8 +14,8 @@ from msgspec import Struct
 
 from sampan.api.kinds import Kind
 from sampan.api.objects import Object
-from sampan.api.time import timestamp
 from sampan.apiserver import schemas
+from sampan.apiserver.metadata import stamp
 from sampan.apiserver.patches import fields
 from sampan.apiserver.patches.fields import Fields, Schema
 
@@ -57,7 +57,7 @@ class Who(Struct, frozen=True):
             "manager": self.manager,
             "operation": self.operation,
             "apiVersion": self.api_version,
-            "time": timestamp(now),
+            "time": stamp(now),
             "fieldsType": "FieldsV1",
             "fieldsV1": owned,
         }

@@ -1,6 +1,7 @@
 """The forms that names, labels and keys may have. Source: k8s.io/apimachinery, util/validation."""
 
 import re
+from functools import lru_cache
 from typing import Final
 
 _LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
@@ -38,10 +39,15 @@ _QUALIFIED_WANTED: Final = (
 )
 
 
+_remembered: Final = lru_cache(maxsize=4096)
+"""The same few names and keys are in all objects of a cluster."""
+
+
 def _too_long(limit: int) -> str:
     return f"must be no more than {limit} bytes"
 
 
+@_remembered
 def subdomain(name: str) -> str:
     """Return what is wrong with a DNS-1123 subdomain, or ""."""
     if len(name) > 253:  # noqa: PLR2004 - RFC 1123
@@ -49,6 +55,7 @@ def subdomain(name: str) -> str:
     return "" if _SUBDOMAIN.fullmatch(name) else _SUBDOMAIN_WANTED
 
 
+@_remembered
 def label(name: str) -> str:
     """Return what is wrong with a DNS-1123 label, or ""."""
     if len(name) > 63:  # noqa: PLR2004 - RFC 1123
@@ -56,6 +63,7 @@ def label(name: str) -> str:
     return "" if _LABEL.fullmatch(name) else _LABEL_WANTED
 
 
+@_remembered
 def label_1035(name: str) -> str:
     """Return what is wrong with a DNS-1035 label (a Service's name), or ""."""
     if len(name) > 63:  # noqa: PLR2004 - RFC 1035
@@ -73,6 +81,7 @@ def path_segment(name: str) -> str:
     return ""
 
 
+@_remembered
 def qualified(name: str) -> str:
     """Return what is wrong with a label's or annotation's key, or ""."""
     prefix, slash, rest = name.rpartition("/")
@@ -87,6 +96,7 @@ def qualified(name: str) -> str:
     return "" if _QUALIFIED.fullmatch(rest) else _QUALIFIED_WANTED
 
 
+@_remembered
 def label_value(value: str) -> str:
     if len(value) > 63:  # noqa: PLR2004 - Kubernetes' limit for label values
         return _too_long(63)
@@ -108,6 +118,7 @@ def config_key(key: str) -> str:
     )
 
 
+@_remembered
 def port_name(name: str) -> str:
     """Return what is wrong with an IANA service name, or ""."""
     if len(name) > 15:  # noqa: PLR2004 - RFC 6335
@@ -119,6 +130,7 @@ def port_name(name: str) -> str:
     return "must not contain consecutive hyphens" if "--" in name else ""
 
 
+@_remembered
 def env_name(name: str) -> str:
     if _ENV.fullmatch(name):
         return ""
