@@ -79,15 +79,8 @@ class Handler:
         response: web.StreamResponse
         try:
             response = await self._answer(request, counted)
-        except ApiError as error:
-            response = answers.refuse(error)
-        except ConnectionError:
-            raise
-        except Exception as error:
-            log.exception("%s %s failed", request.method, request.path)
-            response = answers.refuse(
-                InternalError(f"Internal error occurred: {type(error).__name__}, see the log")
-            )
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client is told
+            response = _refused(request, single(error))
         if request.writer.output_size and not response.prepared and request.transport:
             # Half an answer is out already: breaking the connection is the only way to say so.
             request.transport.abort()
@@ -140,6 +133,24 @@ class Handler:
     def _authorize(self, user: User, asked: Attributes) -> None:
         if self._policies.current().allows(user, asked) is None:
             raise _forbidden(user, asked)
+
+
+def _refused(request: web.BaseRequest, error: Exception) -> web.Response:
+    """Make the answer that *error* is; a client that is gone gets none, and raises."""
+    if isinstance(error, ConnectionError):
+        raise error
+    if isinstance(error, ApiError):
+        return answers.refuse(error)
+    log.error("%s %s failed", request.method, request.path, exc_info=error)
+    name = type(error).__name__
+    return answers.refuse(InternalError(f"Internal error occurred: {name}, see the server's log"))
+
+
+def single(error: Exception) -> Exception:
+    """Take out of its groups what went wrong first: TaskGroups wrap every error."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def _check_method(verb: str, target: Target) -> None:

@@ -5,6 +5,7 @@ stream becomes one `portforward` stream of the tunnel, and what goes wrong is to
 """
 
 import asyncio
+import logging
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -47,6 +48,9 @@ class PortForward:
         await _Session(self._tunnels, node, pod["metadata"], carrier).run()
         await carrier.close()
         return carrier.response
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
@@ -136,13 +140,13 @@ class _Session:
         try:
             async with self._tunnels.stream(self._node, "portforward", params) as agent:
                 await self._carry(connection, agent)
-        except ApiError as error:
+        except* ApiError as errors:
             trouble = (
                 f"error forwarding port {connection.port} to pod {self._pod['name']}, "
-                f"uid {self._pod['uid']}: {error.message}"
+                f"uid {self._pod['uid']}: {errors.exceptions[0]}"
             )
-        except ConnectionError:
-            pass
+        except* ConnectionError:
+            log.debug("a port-forward's client is gone")
         await self._finish(connection, trouble)
 
     async def _carry(self, connection: _Connection, agent: Socket) -> None:

@@ -19,6 +19,7 @@ from sampan.apiserver.http.metrics import Metrics
 from sampan.apiserver.http.nodes import Nodes
 from sampan.apiserver.http.policies import Policies
 from sampan.apiserver.http.portforward import PortForward
+from sampan.apiserver.http.proxy import Proxy
 from sampan.apiserver.http.resources import Resources
 from sampan.apiserver.http.restriction import NodeRestriction
 from sampan.apiserver.http.special import Special
@@ -73,12 +74,13 @@ class ApiServer:
         facts = ClusterFacts(settings.cluster_cidr, settings.service_cidr, settings.dns_ip)
         restriction = NodeRestriction(registry)
         portforward = PortForward(streams, self._tunnels)
+        proxy = Proxy(registry, self._tunnels)
         return Handler(
             authenticator=Authenticator(tokens, self._policies.current),
             policies=self._policies,
             restriction=restriction,
             resources=Resources(registry, self._watches, self._policies.current),
-            special=Special(self._policies, restriction, tokens, streams, portforward),
+            special=Special(self._policies, restriction, tokens, streams, portforward, proxy),
             nodes=Nodes(self._tunnels, images),
             joining=Joining(self._pki, facts),
             info=Info(

@@ -11,6 +11,7 @@ from sampan.apiserver.http.exchange import Exchange
 from sampan.apiserver.http.paths import Target
 from sampan.apiserver.http.policies import Policies
 from sampan.apiserver.http.portforward import PortForward
+from sampan.apiserver.http.proxy import Proxy
 from sampan.apiserver.http.restriction import NodeRestriction
 from sampan.apiserver.http.streams import Streams
 from sampan.apiserver.reviews import Reviewer
@@ -29,6 +30,7 @@ class Special:
         tokens: Tokens,
         streams: Streams,
         portforward: PortForward,
+        proxy: Proxy,
     ) -> None:
         self._restriction = restriction
         self._policies = policies
@@ -39,6 +41,8 @@ class Special:
             ("pods", "exec"): streams.channels,
             ("pods", "attach"): streams.channels,
             ("pods", "portforward"): portforward.serve,
+            ("pods", "proxy"): proxy.serve,
+            ("services", "proxy"): proxy.serve,
         }
 
     def find(self, target: Target) -> Serve | None:
