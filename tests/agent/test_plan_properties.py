@@ -24,7 +24,6 @@ class World:
 
     def __init__(self, pod: NodePod) -> None:
         self.it = Situation(pod=pod, seen=Seen(), memory=Memory(started_at=NOW), now=NOW)
-        self.forgotten = False
         self.starts: list[tuple[str, int]] = []
 
     def settle(self) -> timedelta | None:
@@ -35,7 +34,7 @@ class World:
             for step in due:
                 self._do(step)
                 self._check()
-            if not due or self.forgotten:
+            if not due:
                 waits = [step.after for step in steps if isinstance(step, p.CheckAgain)]
                 return min(waits, default=None)
         raise AssertionError(f"never settles: {plan(self.it)}")
@@ -83,7 +82,8 @@ class World:
                 assert not any(c.running for c in seen.containers)
                 memory = replace(memory, let_go=True)
             case p.Forget():
-                self.forgotten = True
+                assert not memory.forgotten
+                memory = replace(memory, forgotten=True)
         self.it = replace(it, seen=seen, memory=memory)
 
     def end(self, run: str, code: int) -> None:
@@ -155,7 +155,7 @@ def test_a_deleted_pod_leaves_nothing(pod: NodePod, story: Any) -> None:
     assert world.it.memory.let_go
     world.it = replace(world.it, gone=True)
     world.settle()
-    assert world.forgotten
+    assert world.it.memory.forgotten
     assert world.it.seen == Seen()
 
 

@@ -122,7 +122,9 @@ async def test_a_pod_that_has_ended_gives_its_address_back(
         assert len(b.runtime.runs()) == 1
 
 
-async def test_a_deleted_pod_is_stopped_and_leaves_nothing(tmp_path: Path) -> None:
+async def test_a_deleted_pod_is_stopped_and_leaves_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     async with bed(tmp_path, FakeRuntime({"app": Behaviour(obeys_after=3)})) as b:
         await b.create(pod(spec={"volumes": [{"name": "v", "emptyDir": {}}]}))
         await until(b.is_ready)
@@ -136,6 +138,7 @@ async def test_a_deleted_pod_is_stopped_and_leaves_nothing(tmp_path: Path) -> No
             return not left and not await b.runtime.sandboxes()
 
         await until(clean)
+        assert caplog.records == []
 
 
 async def test_a_stubborn_container_is_killed_after_its_grace(tmp_path: Path) -> None:

@@ -120,6 +120,8 @@ class Memory(Struct, frozen=True, kw_only=True):
     retry_at: datetime | None = None
     let_go: bool = False
     """Whether the API was told that nothing of it runs any more."""
+    forgotten: bool = False
+    """Whether the node has given up all that it held of the Pod."""
 
     def of(self, name: str) -> ContainerMemory:
         return self.containers.get(name) or ContainerMemory()

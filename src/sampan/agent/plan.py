@@ -110,7 +110,7 @@ def _end(it: Situation) -> Plan:
         return (LetGo(),)
     if it.seen.sandboxes:
         return tuple(RemoveSandbox(s.id) for s in it.seen.sandboxes)
-    return (Forget(),) if it.gone else ()
+    return (Forget(),) if it.gone and not it.memory.forgotten else ()
 
 
 def _finish(it: Situation) -> Plan:

@@ -19,7 +19,7 @@ from sampan.agent.env import ConfigError
 from sampan.agent.events import Events
 from sampan.agent.memory import Memory, Seen, recall
 from sampan.agent.payload import is_payload
-from sampan.agent.plan import CheckAgain, LetGo, Situation, plan
+from sampan.agent.plan import CheckAgain, Situation, plan
 from sampan.agent.prober import Prober
 from sampan.agent.pulling import IMAGE_PROBLEMS
 from sampan.agent.pulls import Images
@@ -168,8 +168,6 @@ class Pods:
                 if due and number == 0:
                     self._reporter.report(record.uid, after=LATER)  # what follows may take long
                 for step in due:
-                    if isinstance(step, LetGo):
-                        self._prober.attend(record)
                     await self._work.do(record, step, turn)
                 if not due:
                     self._check_again(record.uid, steps)

@@ -92,6 +92,7 @@ class Work:
         record.note(let_go=True)
 
     async def _forget(self, record: Record, _step: plan.Forget) -> None:
+        record.note(forgotten=True)
         self._drop(record)
         self._tools.spawn(self._clean(record.uid, self.sandboxes.logs(record)))
 
