@@ -224,6 +224,15 @@ def test_the_dns_address_is_local_to_each_node(lab: Lab, pods: list[LabPod]) -> 
         assert ask(pods[2 * number], DNS, 53) == node.name
 
 
+def test_while_no_dns_server_listens_clients_wait_instead_of_giving_up(
+    lab: Lab, pods: list[LabPod]
+) -> None:
+    clients: list[LabPod | LabNode] = [pods[0], lab.nodes[0]]
+    for client in clients:
+        with pytest.raises(TimeoutError):
+            ask(client, DNS, 54)
+
+
 def test_large_packets_cross_nodes(pods: list[LabPod]) -> None:
     assert ask(pods[0], pods[2].address, 8080, size=1400) == "c"
     assert ask(pods[0], pods[2].address, 8080, size=5000) == "c"

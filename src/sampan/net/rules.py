@@ -135,6 +135,11 @@ def _chain(name: str, *lines: str) -> str:
 
 
 def _hooks(node: NodeFacts) -> str:
+    """Everything with a hook, and what only hooks jump to.
+
+    ICMP errors from the DNS address are kept back: while the server restarts, a resolver that
+    hears nothing asks again and gets an answer; one that is refused gives up.
+    """
     to_vip = "ip daddr . meta l4proto . th dport"
     to_node = "fib daddr type local ip daddr != 127.0.0.0/8"
     port = "meta l4proto . th dport"
@@ -188,6 +193,7 @@ chain forward {{
 }}
 chain output {{
     type filter hook output priority filter; policy accept;
+    ip saddr {node.dns_ip} icmp type destination-unreachable drop
     {unserved}
 }}
 chain postrouting {{
