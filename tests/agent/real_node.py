@@ -42,7 +42,7 @@ needs_node = pytest.mark.skipif(bool(missing()), reason=missing() or "it can")
 
 
 @contextmanager
-def own_config() -> Iterator[AgentConfig]:
+def own_config(oci_runtime: str = "auto") -> Iterator[AgentConfig]:
     """Directories for a node; at the end its processes and they are gone."""
     with tempfile.TemporaryDirectory(prefix="sampan-node-") as scratch:
         base = Path(scratch)
@@ -55,6 +55,7 @@ def own_config() -> Iterator[AgentConfig]:
             ca=base / "ca.crt",
             certificate=base / "node.crt",
             key=base / "node.key",
+            oci_runtime=oci_runtime,
         )
         try:
             yield config

@@ -1,6 +1,7 @@
 """The node's own containerd: started, found again, outlived by its containers, ended for good."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from tests.agent.real_node import (
     own_config,
     own_network,
     running_pod,
+    set_up,
     wait_until_answers,
 )
 
@@ -128,11 +130,23 @@ async def test_containers_go_on_while_containerd_is_started_again(node: AgentCon
 
 
 @needs_node
+@pytest.mark.parametrize("runtime", ["crun", "runc"])
+async def test_containers_run_with_either_runtime(runtime: str) -> None:
+    if not shutil.which(runtime, path=f"{os.environ['PATH']}:/usr/sbin"):
+        pytest.skip(f"{runtime} is not installed")
+    with own_config(oci_runtime=runtime) as config, own_network():
+        ensure_containerd(config)
+        set_up(config)
+        async with running_pod(config, "sleep", "1000") as pod:
+            tree = config.containerd_state / "io.containerd.runtime.v2.task" / "k8s.io"
+            options = (tree / pod.container / "options.json").read_text()
+            assert f"/{runtime}" in options
+
+
+@needs_node
 @pytest.mark.parametrize("containerd_died_first", [False, True])
 async def test_stopping_a_node_leaves_nothing(*, containerd_died_first: bool) -> None:
     with own_config() as config, own_network():
-        from tests.agent.real_node import set_up
-
         ensure_containerd(config)
         set_up(config)
         async with running_pod(config, "sleep", "1000", keep=True) as pod:
