@@ -50,6 +50,7 @@ def test_variables_are_put_into_values_but_not_into_keys() -> None:
         ("a: 1\nb: !reset null", 2, "the tag !reset is not supported"),
         ("a:\n  <<: 1", 2, "<< can merge mappings only"),
         ("a:\n  b: ${X:?no}", 2, "a.b: the variable X is required: no"),
+        ("a: &a\n  b: *a", 1, "nested too deep, or in itself"),
         ("", 1, "the file is empty"),
     ],
 )

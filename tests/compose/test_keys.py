@@ -461,6 +461,13 @@ def test_a_name_that_dns_cannot_say_is_refused(tmp_path: Path) -> None:
     assert "cluster's DNS" in refusals(tmp_path, "services: {my_db: {image: x}}")[0]
 
 
+def test_a_name_that_is_too_long_is_refused(tmp_path: Path) -> None:
+    fits = objects(tmp_path, f"services: {{{'a' * 53}: {{image: x, ports: ['80:80']}}}}")
+    assert f"Service/{'a' * 53}-published" in fits
+    problems = refusals(tmp_path, f"services: {{{'a' * 54}: {{image: x}}}}")
+    assert "53 characters at most" in problems[0]
+
+
 def test_every_object_carries_the_stack_and_what_it_serves(tmp_path: Path) -> None:
     made = service(tmp_path, "ports: ['80:80']\nconfigs: []", name="shop")
     assert made["Namespace/shop"]["metadata"]["labels"] == {"sampan.io/stack": "shop"}

@@ -20,6 +20,7 @@ from sampan.compose.interpolate import InterpolationError, interpolate
 
 Environment: TypeAlias = Mapping[str, str]
 _TAG: Final = "tag:yaml.org,2002:"
+_DEEPEST: Final = 50
 _TRUE: Final = frozenset({"true", "yes", "on", "y"})
 _FALSE: Final = frozenset({"false", "no", "off", "n"})
 
@@ -178,6 +179,8 @@ class _Reader:
 
     def build(self, yaml: YamlNode, path: str) -> Node:
         at = self._at(yaml)
+        if path.count(".") + path.count("[") > _DEEPEST:
+            raise ComposeError([Problem(at, f"{path[:60]}...: nested too deep, or in itself")])
         match yaml:
             case MappingNode():
                 self._standard(yaml, at, path)

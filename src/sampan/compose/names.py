@@ -9,6 +9,9 @@ from sampan.compose.document import Node
 STACK: Final = "sampan.io/stack"
 SERVICE: Final = "sampan.io/service"
 AFTER: Final = "sampan.io/after"
+PUBLISHED: Final = "-published"
+"""What the name of the Service that nodes answer ends in."""
+LONGEST: Final = 63
 
 _DNS: Final = re.compile(r"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?")
 _LABEL_KEY: Final = re.compile(
@@ -26,6 +29,13 @@ def dns_label(name: str, at: Node) -> str:
             "dashes, beginning with a letter"
         )
     return name
+
+
+def service_name(name: str, at: Node) -> str:
+    """Return *name* if a service's Services can all be named after it."""
+    if len(name) + len(PUBLISHED) > LONGEST:
+        at.fail(f"a service's name may have {LONGEST - len(PUBLISHED)} characters at most")
+    return dns_label(name, at)
 
 
 def is_label(key: str, value: str) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 from sampan.compose.document import Node, Problem, Problems
 from sampan.compose.mounts import mounts_of
-from sampan.compose.names import SERVICE, STACK, dns_label
+from sampan.compose.names import SERVICE, STACK, dns_label, service_name
 from sampan.compose.ports import ports_of, services_for
 from sampan.compose.project import Project
 from sampan.compose.workload import deployment_of
@@ -45,7 +45,7 @@ def convert(project: Project) -> list[Object]:
 
 
 def _of_service(name: str, service: Node, project: Project) -> Iterator[Object]:
-    dns_label(name, service)
+    service_name(name, service)
     mounts, ports = mounts_of(service, project), ports_of(service)
     deployment = deployment_of(name, service, project, mounts, ports)
     for config in mounts.objects:

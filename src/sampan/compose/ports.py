@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sampan.compose.document import Node
-from sampan.compose.names import dns_label
+from sampan.compose.names import PUBLISHED, dns_label
 
 Object = dict[str, Any]
 _MOST: Final = 65535
@@ -129,7 +129,7 @@ def services_for(name: str, ports: list[Port], *, selector: Object, headless: bo
         kind = "NodePort" if anywhere else "LoadBalancer"
         published = {(p.published or p.target, p.protocol): _outer(p) for p in outside}
         spec = {"type": kind, "selector": selector, "ports": list(published.values())}
-        services.append(_service(f"{name}-published", spec))
+        services.append(_service(name + PUBLISHED, spec))
     return services
 
 
