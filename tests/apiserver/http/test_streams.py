@@ -272,6 +272,35 @@ async def test_port_forward_carries_many_connections(live: Live) -> None:
     assert list(answers) == [b"80:hello", b"80:" + big, b"80:"]
 
 
+async def test_python_clients_forward_ports_in_channels(live: Live) -> None:
+    async def shouts(params: Object, stream: "aiohttp.ClientWebSocketResponse[bool]") -> None:
+        if params["port"] == 81:
+            await refusing(500, "InternalError", "connection refused")(params, stream)
+            return
+        await stream.send_str(SUCCESS)
+        async for message in stream:
+            await stream.send_bytes(message.data.upper())
+
+    await running(live)
+    path = "/api/v1/namespaces/default/pods/web/portforward"
+    async with live.agent("n1", portforward=shouts), aiohttp.ClientSession() as session:
+        client = await session.ws_connect(
+            f"{live.url}{path}?ports=80,81", protocols=("v4.channel.k8s.io",), ssl=live.admin_tls
+        )
+        told = [await client.receive_bytes(timeout=5) for _ in range(5)]
+        assert told[:4] == [b"\x00\x50\x00", b"\x01\x50\x00", b"\x02\x51\x00", b"\x03\x51\x00"]
+        assert told[4] == b"\x03error forwarding port 81: connection refused"
+        await client.send_bytes(b"\x00hello")
+        assert await client.receive_bytes(timeout=5) == b"\x00HELLO"
+        await client.close()
+        for query in ("", "?ports=x", "?ports=0", "?ports=65536"):
+            with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+                await session.ws_connect(
+                    live.url + path + query, protocols=("v4.channel.k8s.io",), ssl=live.admin_tls
+                )
+            assert refused.value.status == 400
+
+
 async def test_port_forward_tells_what_went_wrong(live: Live) -> None:
     await running(live)
     async with live.agent("n1", portforward=server_in_pod), port_forward(live, 81) as (port, err):
@@ -290,7 +319,7 @@ async def test_a_stopping_server_ends_streams_and_tunnels_at_once(
     server = ApiServer(
         registry, keys, ApiServerSettings(data_dir=tmp_path, listen=("127.0.0.1",), port=0)
     )
-    stop, stopped = asyncio.Event(), asyncio.Event()
+    talking, stop, stopped = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def serve() -> None:
         async with server.serving():
@@ -300,6 +329,7 @@ async def test_a_stopping_server_ends_streams_and_tunnels_at_once(
     async def logs(params: Object, stream: "aiohttp.ClientWebSocketResponse[bool]") -> None:
         await stream.send_str(SUCCESS)
         await stream.send_bytes(b"still running\n")
+        talking.set()
         await stream.receive()
 
     live = Live(registry, server, keys, tmp_path)
@@ -311,7 +341,8 @@ async def test_a_stopping_server_ends_streams_and_tunnels_at_once(
             path = "/api/v1/namespaces/default/pods/web/log?container=main&follow=1"
             following = group.create_task(live.request("GET", path))
             watching = group.create_task(live.request("GET", "/api/v1/pods?watch=1"))
-            await until(lambda: server.open_streams() == 1 and server.open_watches() == 1)
+            await talking.wait()
+            await until(lambda: server.open_watches() == 1)
             begun = asyncio.get_running_loop().time()
             stop.set()
             await stopped.wait()

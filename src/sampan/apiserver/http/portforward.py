@@ -12,12 +12,10 @@ from typing import Any, Final
 from aiohttp import web
 
 from sampan.api.errors import ApiError, BadRequest
-from sampan.apiserver.http import sockets, spdy, upgrade
+from sampan.apiserver.http import ports, sockets, spdy, upgrade
 from sampan.apiserver.http.exchange import Exchange
 from sampan.apiserver.http.paths import Target
-from sampan.apiserver.http.sockets import WebSocket
 from sampan.apiserver.http.streams import Streams
-from sampan.apiserver.http.upgrade import Upgraded
 from sampan.apiserver.tunnel import Socket, Tunnels, unreachable
 
 SPDY_PROTOCOL: Final = "portforward.k8s.io"
@@ -34,20 +32,26 @@ class PortForward:
 
     async def serve(self, exchange: Exchange, target: Target) -> web.StreamResponse:
         pod, node = await self._streams.pod(target)
-        over_websocket = sockets.wanted(exchange, (PROTOCOL,))
+        over_websocket = sockets.wanted(exchange, (PROTOCOL, ports.PROTOCOL))
         protocol = upgrade.chosen(exchange, (SPDY_PROTOCOL,))
         if not over_websocket and not protocol:
             raise BadRequest("Upgrade request required: to a WebSocket, or to SPDY/3.1")
         if node not in self._tunnels.nodes():
             raise unreachable(node)
-        carrier: WebSocket | Upgraded
-        if over_websocket:
-            carrier = await sockets.accept(exchange, (PROTOCOL,))
+        if not over_websocket:
+            upgraded = await upgrade.accept(exchange, protocol)
+            await _Session(self._tunnels, node, pod["metadata"], upgraded).run()
+            await upgraded.close()
+            return upgraded.response
+        offered = exchange.request.headers["Sec-WebSocket-Protocol"]
+        wanted = () if PROTOCOL in offered else ports.ports_of(exchange.query)
+        client = await sockets.accept(exchange, (PROTOCOL, ports.PROTOCOL))
+        if client.protocol == PROTOCOL:
+            await _Session(self._tunnels, node, pod["metadata"], client).run()
         else:
-            carrier = await upgrade.accept(exchange, protocol)
-        await _Session(self._tunnels, node, pod["metadata"], carrier).run()
-        await carrier.close()
-        return carrier.response
+            await ports.PortChannels(self._tunnels, node, pod, wanted).run(client)
+        await client.close()
+        return client.response
 
 
 log = logging.getLogger(__name__)
