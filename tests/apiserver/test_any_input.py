@@ -50,6 +50,11 @@ SAMPLES: list[tuple[Kind, Object]] = [
     (kinds.DEPLOYMENTS, deployment(strategy={"rollingUpdate": {"maxSurge": 1}})),
     (kinds.SERVICES, service(type="NodePort", externalIPs=["192.0.2.1"], selector={"a": "b"})),
     (kinds.CONFIGMAPS, config_map(a="1")),
+    (kinds.CONFIGMAPS, {"metadata": {"name": "o", "managedFields": [
+        {"manager": "m", "operation": "Update", "apiVersion": "v1",
+         "fieldsV1": {"f:data": {"f:a": {}}, "f:metadata": {"f:finalizers": {'v:"x"': {}}}}}],
+        "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u"}]},
+        "data": {"a": "1"}}),
     (kinds.SECRETS, {"metadata": {"name": "s"}, "stringData": {"a": "b"}, "data": {"c": "eA=="}}),
     (kinds.STATEFUL_SETS, deployment(volumeClaimTemplates=[{"metadata": {"name": "d"}}])),
     (kinds.CRON_JOBS, {"metadata": {"name": "j"}, "spec": {

@@ -232,6 +232,16 @@ async def test_nulls_are_absent(api: Api) -> None:
     assert made["metadata"]["creationTimestamp"]
 
 
+async def test_a_job_selects_its_pods_by_its_own_uid(api: Api) -> None:
+    spec = {"template": {"spec": pod(restartPolicy="Never")["spec"]}}
+    made = await api.create(kinds.JOBS, {"metadata": {"name": "j"}, "spec": spec})
+    selector = made["spec"]["selector"]["matchLabels"]
+    assert selector == {"batch.kubernetes.io/controller-uid": made["metadata"]["uid"]}
+    labels = made["spec"]["template"]["metadata"]["labels"]
+    assert labels.items() >= selector.items()
+    assert labels["job-name"] == "j"
+
+
 async def test_events_of_both_groups_are_one(api: Api) -> None:
     events_v1 = BY_GVK["events.k8s.io/v1", "Event"]
     await api.create(

@@ -183,6 +183,18 @@ async def test_a_client_may_rewrite_who_owns_what(api: Api) -> None:
     assert emptied.entry.object["data"] == {"b": "1"}
 
 
+@pytest.mark.parametrize("nonsense", [{"f:data": 3}, {"data": {}}, {"k:{": {}}, {"k:3": {}}])
+async def test_owners_that_make_no_sense_are_ignored(api: Api, nonsense: Any) -> None:
+    written = await api.apply(kinds.CONFIGMAPS, config_map(a="1"))
+    before = written.entry.object["metadata"]["managedFields"]
+    fields = [{"manager": "x", "operation": "Update", "apiVersion": "v1", "fieldsV1": nonsense}]
+    patched = await api.patch(kinds.CONFIGMAPS, "c", {"metadata": {"managedFields": fields}})
+    assert patched["metadata"]["managedFields"] == before
+    claimed = changed(config_map("d"), "metadata", "managedFields", to=fields)
+    made = await api.create(kinds.CONFIGMAPS, claimed)
+    assert [entry["manager"] for entry in made["metadata"]["managedFields"]] == ["kubectl"]
+
+
 async def test_renewing_a_lease_is_not_tracked(api: Api) -> None:
     lease = {"metadata": {"name": "n1"}, "spec": {"holderIdentity": "n1"}}
     await api.create(kinds.LEASES, lease)

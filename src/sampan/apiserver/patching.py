@@ -63,7 +63,8 @@ class Configuration:
         kind = self._kind
         owned = managed.owned(kind, self.config, "")
         made = copied(self.config)
-        made["metadata"]["managedFields"] = [self._who.entry(owned, self._now)]
+        if owned:
+            made["metadata"]["managedFields"] = [self._who.entry(owned, self._now)]
         return made  # type: ignore[no-any-return]
 
     def laid_over(self, live: Object) -> Object:

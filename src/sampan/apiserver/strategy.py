@@ -29,6 +29,8 @@ _FIRST_STATUS: Final[Mapping[str, Object]] = {
     },
 }  # fmt: skip
 _LABELLED_BY_STATUS: Final = frozenset({kinds.NODES.resource, kinds.PODS.resource})
+_CONTROLLER_UID: Final = "batch.kubernetes.io/controller-uid"
+_JOB_NAME: Final = "batch.kubernetes.io/job-name"
 _RESIZABLE: Final = ("resources", "resizePolicy")
 
 
@@ -46,6 +48,18 @@ def prepare_create(kind: Kind, obj: Object, user: User) -> None:
         obj["spec"] = {"finalizers": ["kubernetes"]}
     elif kind.kind == "CertificateSigningRequest":
         obj["spec"] = {**obj.get("spec", {}), "username": user.name, "groups": list(user.groups)}
+
+
+def finish_create(kind: Kind, obj: Object) -> None:
+    """Set what follows from the uid of a new object: how a Job knows its Pods."""
+    spec = obj.get("spec") or {}
+    if kind != kinds.JOBS or spec.get("manualSelector"):
+        return
+    uid, name = obj["metadata"]["uid"], obj["metadata"]["name"]
+    meta = spec["template"].setdefault("metadata", {})
+    labels = {_CONTROLLER_UID: uid, _JOB_NAME: name, "controller-uid": uid, "job-name": name}
+    meta["labels"] = {**(meta.get("labels") or {}), **labels}
+    spec["selector"] = {"matchLabels": {_CONTROLLER_UID: uid}}
 
 
 def prepare_update(kind: Kind, old: Object, new: Object, subresource: str) -> Object:

@@ -78,7 +78,9 @@ class Writer:
         if causes := [] if trusted else _broken(kind, obj):
             raise invalid(kind, name, causes)
         metadata.born(kind, obj, self._clock())
-        if "managedFields" not in obj["metadata"]:
+        strategy.finish_create(kind, obj)
+        if not managed.sound(obj):
+            obj["metadata"].pop("managedFields", None)
             managed.created(kind, obj, _manager(call), self._clock())
         taken = self._assign(kind, obj, None)
         if call.dry_run:
@@ -207,6 +209,8 @@ class Writer:
 
 def prepared(kind: Kind, old: Object, proposed: Object, subresource: str) -> Object:
     """What an update that proposes *proposed* makes of *old*; raise Invalid if it may not."""
+    if proposed["metadata"].get("managedFields") != old["metadata"].get("managedFields"):
+        managed.keep_sound(old, proposed)
     if not subresource:
         metadata.carried_over(old, proposed)
     new = strategy.prepare_update(kind, old, proposed, subresource)

@@ -92,6 +92,24 @@ def _whole(value: Any, schema: Schema, name: str) -> Fields:
     return {_SELF: {}, **found} if found and not name.startswith("f:") else found
 
 
+def sound(tree: Any) -> bool:
+    """Say whether *tree*, which a client sent, has the form of a set."""
+    if not isinstance(tree, dict):
+        return False
+    return all(_is_name(name) and sound(part) for name, part in tree.items())
+
+
+def _is_name(name: str) -> bool:
+    kind, _, rest = name.partition(":")
+    if kind not in {"k", "v"}:
+        return kind == "f" or name == _SELF
+    try:
+        value = orjson.loads(rest)
+    except orjson.JSONDecodeError:
+        return False
+    return kind == "v" or isinstance(value, dict)
+
+
 def union(one: Fields, other: Fields) -> Fields:
     if not one or not other:
         return one or other

@@ -87,6 +87,21 @@ def owned(kind: Kind, obj: Object, subresource: str) -> Fields:
     return fields.of(owned_part(kind, obj, subresource), schema_of(kind))
 
 
+def sound(obj: Object) -> bool:
+    """Say whether *obj* has owners, and all are told in a form that can be reckoned with."""
+    entries = obj["metadata"].get("managedFields")
+    return bool(entries) and all(fields.sound(entry.get("fieldsV1") or {}) for entry in entries)
+
+
+def keep_sound(old: Object, new: Object) -> None:
+    """Let *new* have the owners of *old* if its own make no sense; none at all is a reset."""
+    meta = new["metadata"]
+    if meta.get("managedFields") and not sound(new):
+        meta.pop("managedFields")
+        if before := old["metadata"].get("managedFields"):
+            meta["managedFields"] = before
+
+
 def created(kind: Kind, obj: Object, manager: str, now: datetime) -> None:
     """Note in *obj*, about to be created, who made it."""
     if manager and kind.resource not in _UNTRACKED:
