@@ -95,7 +95,8 @@ def base(node: NodeFacts) -> str:
     """The table without elements: it depends on the node only."""
     maps = [f"map {name} {{ type {kind}; }}" for name, kind in MAPS.items()]
     sets = [f"set {name} {{ type {kind}; }}" for name, kind in SETS.items()]
-    lines = [*maps, *sets, _hairpins(node.pod_cidr), *_choosing(), _hooks(node)]
+    hooks = (_translating(node), _refusing(node), _masquerading(node))
+    lines = [*maps, *sets, _hairpins(node.pod_cidr), *_choosing(), *hooks]
     return f"table {TABLE} {{\n" + "\n".join(lines) + "\n}\n"
 
 
@@ -134,32 +135,29 @@ def _chain(name: str, *lines: str) -> str:
     return f"chain {name} {{\n{body}\n}}"
 
 
-def _hooks(node: NodeFacts) -> str:
-    """Everything with a hook, and what only hooks jump to.
+_TO_VIP: Final = "ip daddr . meta l4proto . th dport"
+_TO_NODE: Final = "fib daddr type local ip daddr != 127.0.0.0/8"
+_PORT: Final = "meta l4proto . th dport"
 
-    ICMP errors from the DNS address are kept back: while the server restarts, a resolver that
-    hears nothing asks again and gets an answer; one that is refused gives up.
-    """
-    to_vip = "ip daddr . meta l4proto . th dport"
-    to_node = "fib daddr type local ip daddr != 127.0.0.0/8"
-    port = "meta l4proto . th dport"
-    pods = node.cluster_cidr
-    unserved = "ct state new jump unserved"
+
+def _translating(node: NodeFacts) -> str:
+    """From the hooks that may translate to the maps; the mark is cleared right behind."""
+    chosen = "ct mark vmap @groups"
     clear = "ct state new ct status dnat ct mark set 0"
     return f"""
 chain services {{
-    ct mark set {to_vip} map @vips ct mark vmap @groups
-    {to_node} ct mark set {port} map @ports ct mark vmap @groups
+    ct mark set {_TO_VIP} map @vips {chosen}
+    {_TO_NODE} ct mark set {_PORT} map @ports {chosen}
 }}
 chain outside {{
-    ct mark set {to_vip} map @outside_vips ct mark vmap @groups
-    {to_vip} @dropped_vips drop
-    {to_node} ct mark set {port} map @outside_ports ct mark vmap @groups
-    {to_node} {port} @dropped_ports drop
+    ct mark set {_TO_VIP} map @outside_vips {chosen}
+    {_TO_VIP} @dropped_vips drop
+    {_TO_NODE} ct mark set {_PORT} map @outside_ports {chosen}
+    {_TO_NODE} {_PORT} @dropped_ports drop
 }}
 chain prerouting {{
     type nat hook prerouting priority dstnat; policy accept;
-    ip saddr != {pods} jump outside
+    ip saddr != {node.cluster_cidr} jump outside
     jump services
 }}
 chain locally {{
@@ -173,14 +171,24 @@ chain prerouting_clear {{
 chain locally_clear {{
     type filter hook output priority -99; policy accept;
     {clear}
-}}
+}}"""
+
+
+def _refusing(node: NodeFacts) -> str:
+    """Tell callers at once where nobody serves.
+
+    ICMP errors from the DNS address are kept back: while the server restarts, a resolver that
+    hears nothing asks again and gets an answer; one that is refused gives up.
+    """
+    unserved = "ct state new jump unserved"
+    return f"""
 chain refuse {{
     meta l4proto tcp reject with tcp reset
     reject with icmp port-unreachable
 }}
 chain unserved {{
-    {to_vip} @refused_vips goto refuse
-    {to_node} {port} @refused_ports goto refuse
+    {_TO_VIP} @refused_vips goto refuse
+    {_TO_NODE} {_PORT} @refused_ports goto refuse
     ip daddr {node.service_cidr} ip daddr != {node.dns_ip} goto refuse
 }}
 chain input {{
@@ -195,7 +203,12 @@ chain output {{
     type filter hook output priority filter; policy accept;
     ip saddr {node.dns_ip} icmp type destination-unreachable drop
     {unserved}
-}}
+}}"""
+
+
+def _masquerading(node: NodeFacts) -> str:
+    pods = node.cluster_cidr
+    return f"""
 chain postrouting {{
     type nat hook postrouting priority srcnat; policy accept;
     ip saddr . ip daddr @hairpins ct status dnat masquerade fully-random
