@@ -251,3 +251,24 @@ def test_a_new_agent_counts_on_from_the_restarts_that_the_api_knows() -> None:
     it = situation(make_pod(), memory=dict(memory.containers))
     assert plan(it) == (PullImage("main", 4),)
     assert memory.of("main").probed == "x"
+
+
+def test_a_pod_that_services_send_to_is_stopped_only_when_they_have_ceased() -> None:
+    pod = make_pod(meta=DELETED)
+
+    def next_of(*, served: bool, began: float, drained: float | None = None) -> object:
+        times = {"ending_at": ago(began), "drained_at": None if drained is None else ago(drained)}
+        [step] = plan(situation(pod, running(), remembered=times, served=served))
+        return step
+
+    assert next_of(served=True, began=0.2) == CheckAgain(timedelta(seconds=0.8))
+    assert isinstance(next_of(served=True, began=1), Stop)
+    assert next_of(served=False, began=0.2, drained=0.05) == CheckAgain(timedelta(seconds=0.1))
+    assert isinstance(next_of(served=False, began=0.4, drained=0.2), Stop)
+    assert isinstance(next_of(served=False, began=0), Stop)
+
+
+def test_who_is_in_a_hurry_is_not_drained() -> None:
+    pod = make_pod(meta={**DELETED, "deletionGracePeriodSeconds": 1})
+    it = situation(pod, running(), remembered={"ending_at": NOW}, served=True)
+    assert isinstance(plan(it)[0], Stop)

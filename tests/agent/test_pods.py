@@ -450,6 +450,28 @@ async def test_a_pod_waits_for_the_services_that_it_names(tmp_path: Path) -> Non
         await until(b.is_ready, within=1)
 
 
+async def test_traffic_goes_away_before_the_container_does(tmp_path: Path) -> None:
+    async with bed(tmp_path) as b:
+        await b.create(pod())
+        await until(b.is_ready)
+        ip = (await b.get())["status"]["podIP"]
+        piece: Object = {
+            "metadata": {"name": "web-1", "namespace": "default"},
+            "addressType": "IPv4",
+            "endpoints": [{"addresses": [ip], "conditions": {"ready": True}}],
+        }
+        await b.client.create(kinds.ENDPOINT_SLICES, piece)
+        await asyncio.sleep(1)
+        await b.client.delete(kinds.PODS, "web", "default", grace_seconds=20)
+        await asyncio.sleep(0.4)
+        assert b.runtime.runs()[0].running
+        leaving = [{"addresses": [ip], "conditions": {"ready": False, "terminating": True}}]
+        await b.client.patch(kinds.ENDPOINT_SLICES, "web-1", {"endpoints": leaving}, "default")
+        begun = now()
+        await until(b.gone)
+        assert 0.15 <= now() - begun < 0.5
+
+
 # The agent itself
 
 
@@ -496,9 +518,8 @@ async def test_what_runs_for_nobody_is_removed(tmp_path: Path) -> None:
         async with agent(client, runtime, tmp_path):
 
             async def clean() -> bool:
-                return not await runtime.sandboxes() and not list(
-                    (tmp_path / "data").rglob("*hosts")
-                )
+                left = [*(tmp_path / "data/volumes").iterdir(), *(tmp_path / "data/logs").iterdir()]
+                return not left and not await runtime.sandboxes()
 
             await until(clean)
 

@@ -118,6 +118,10 @@ class Memory(Struct, frozen=True, kw_only=True):
     """Why its containers cannot be made yet."""
     failures: int = 0
     retry_at: datetime | None = None
+    ending_at: datetime | None = None
+    """When it was first seen to be on its way out."""
+    drained_at: datetime | None = None
+    """When Services were seen to send it no more traffic."""
     let_go: bool = False
     """Whether the API was told that nothing of it runs any more."""
     forgotten: bool = False

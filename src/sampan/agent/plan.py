@@ -14,6 +14,10 @@ from sampan.agent.memory import ContainerMemory, Memory, Seen, restart_pause
 from sampan.agent.runtime import Container, Sandbox, State
 from sampan.agent.spec import ContainerSpec, NodePod
 
+DRAINED_WITHIN: Final = timedelta(seconds=1)
+"""How long a Pod on its way out waits, at most, for Services to stop sending to it."""
+SETTLED_AFTER: Final = timedelta(seconds=0.15)
+"""How much longer than this node the others may need to see that."""
 LEAST_GRACE: Final = 1
 """Seconds that a container gets even when its Pod was deleted by force."""
 
@@ -85,6 +89,8 @@ class Situation(Struct, frozen=True, kw_only=True):
     gone: bool = False
     awaited: str = ""
     """What the Pod's first start waits for, in words."""
+    served: bool = False
+    """Whether a Service sends traffic to it."""
 
 
 def plan(it: Situation) -> Plan:
@@ -100,10 +106,9 @@ def plan(it: Situation) -> Plan:
 
 def _end(it: Situation) -> Plan:
     """Stop, let the API go on as soon as the address is free, then clean up."""
-    if stops := _stop_all(it, "Stopping container"):
-        return stops
     if _alive(it):
-        return ()
+        wait = _undrained(it)
+        return (CheckAgain(wait),) if wait > timedelta() else _stop_all(it, "Stopping container")
     if ready := [s for s in it.seen.sandboxes if s.ready]:
         return tuple(StopSandbox(s.id) for s in ready)
     if not it.gone and not it.memory.let_go:
@@ -111,6 +116,16 @@ def _end(it: Situation) -> Plan:
     if it.seen.sandboxes:
         return tuple(RemoveSandbox(s.id) for s in it.seen.sandboxes)
     return (Forget(),) if it.gone and not it.memory.forgotten else ()
+
+
+def _undrained(it: Situation) -> timedelta:
+    """How much longer connections may still come, which a stop now would break."""
+    begun, drained = it.memory.ending_at, it.memory.drained_at
+    if it.gone or begun is None or _pod_grace(it) <= LEAST_GRACE:
+        return timedelta()
+    if it.served:
+        return begun + DRAINED_WITHIN - it.now
+    return drained + SETTLED_AFTER - it.now if drained else timedelta()
 
 
 def _finish(it: Situation) -> Plan:

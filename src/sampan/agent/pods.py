@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sampan.agent.after import awaited, awaited_services
+from sampan.agent.after import awaited, awaited_services, ready_addresses
 from sampan.agent.config import AgentConfig
 from sampan.agent.containerconfig import Cluster
 from sampan.agent.env import ConfigError
@@ -190,7 +190,12 @@ class Pods:
             now=self._now(),
             gone=record.gone,
             awaited=self._awaited(record),
+            served=record.pod.metadata.deleting and self._served(record),
         )
+
+    def _served(self, record: Record) -> bool:
+        slices = self._neighbours.all(EndpointSlice, record.pod.metadata.namespace)
+        return any(self._tools.pod_ip(record) in ready_addresses(piece) for piece in slices)
 
     def _awaited(self, record: Record) -> str:
         if record.seen.containers or not awaited_services(record.pod):
@@ -250,6 +255,8 @@ class Pods:
                 self._report(record)
             return
         record.pod = new
+        if new.metadata.deleting and record.memory.ending_at is None:
+            record.note(ending_at=self._now())
         self._queue.add(new.uid)
         if old and downward(old) != downward(new):
             self._spawn(self._refresh([record]))
@@ -261,9 +268,14 @@ class Pods:
         if delta.view is not EndpointSlice:
             return
         piece = delta.latest
+        left = ready_addresses(delta.old) - ready_addresses(delta.new)
         for record in self._records.values():
-            near = record.pod.metadata.namespace == piece.metadata.namespace
-            if near and piece.service in awaited_services(record.pod):
+            if record.pod.metadata.namespace != piece.metadata.namespace:
+                continue
+            if self._tools.pod_ip(record) in left:
+                record.note(drained_at=self._now())
+                self._poke(record.uid)
+            elif piece.service in awaited_services(record.pod):
                 self._poke(record.uid)
 
     # What the runtime says
