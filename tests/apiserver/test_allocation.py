@@ -117,6 +117,7 @@ async def test_a_node_port_is_free_again_when_the_type_changes(api: Api) -> None
     await api.create(kinds.SERVICES, service(type="NodePort", ports=node_port(31999)))
     patched = await api.patch(kinds.SERVICES, "web", {"spec": {"type": "ClusterIP"}})
     assert "nodePort" not in patched["spec"]["ports"][0]
+    assert "externalTrafficPolicy" not in patched["spec"]
     await api.create(kinds.SERVICES, service("b", type="NodePort", ports=node_port(31999)))
 
 

@@ -114,6 +114,8 @@ BROKEN: list[tuple[Kind, Object, str]] = [
     (kinds.SERVICES, service(ports=[{"name": "a", "port": 80}, {"name": "b", "port": 80}]),
      'spec.ports[1]: Duplicate value: "TCP/80"'),
     (kinds.SERVICES, service(ports=[{"port": 0}]), "spec.ports[0].port: Invalid value: 0"),
+    (kinds.SERVICES, service(externalTrafficPolicy="Local"),
+     "may only be set for externally-accessible services"),
     (kinds.SERVICES, service(type="Portal"), 'spec.type: Unsupported value: "Portal"'),
     (kinds.SERVICES, {"metadata": {"name": "e"}, "spec": {"type": "ExternalName"}},
      "spec.externalName: Required value"),

@@ -19,6 +19,10 @@ from sampan.apiserver.settings import Settings
 
 NONE: Final = "None"
 _WITH_PORTS: Final = frozenset({"NodePort", "LoadBalancer"})
+_EXTERNAL_ONLY: Final = (
+    "externalTrafficPolicy", "healthCheckNodePort", "allocateLoadBalancerNodePorts",
+    "loadBalancerClass", "loadBalancerSourceRanges",
+)  # fmt: skip
 _TRIES: Final = 64
 
 Port = tuple[str, int]
@@ -215,21 +219,35 @@ def _bad_addresses(address: str, why: str) -> Cause:
 def carry_over(old: Object, new: Object) -> None:
     """Give *new*, an update that leaves them out, the address and node ports of *old*."""
     before, spec = old.get("spec") or {}, new["spec"]
-    if spec.get("type") != "ExternalName" and before.get("type") != "ExternalName":
-        if not spec.get("clusterIP") and not spec.get("clusterIPs"):
-            for field in ("clusterIP", "clusterIPs"):
-                if field in before:
-                    spec[field] = before[field]
-        for field in ("ipFamilies", "ipFamilyPolicy"):
+    if "ExternalName" not in {spec.get("type"), before.get("type")}:
+        _carry_address(before, spec)
+    if before.get("type") not in _WITH_PORTS:
+        return
+    if spec.get("type") in _WITH_PORTS:
+        _carry_ports(before, spec)
+        return
+    for field in _EXTERNAL_ONLY:
+        if spec.get(field) == before.get(field):
+            spec.pop(field, None)
+
+
+def _carry_address(before: Object, spec: Object) -> None:
+    if not spec.get("clusterIP") and not spec.get("clusterIPs"):
+        for field in ("clusterIP", "clusterIPs"):
             if field in before:
-                spec.setdefault(field, before[field])
-    if spec.get("type") in _WITH_PORTS and before.get("type") in _WITH_PORTS:
-        known = {_port_key(port): port.get("nodePort") for port in before.get("ports") or ()}
-        used = {port["nodePort"] for port in spec.get("ports") or () if port.get("nodePort")}
-        for port in spec.get("ports") or ():
-            number = known.get(_port_key(port))
-            if not port.get("nodePort") and number and number not in used:
-                port["nodePort"] = number
+                spec[field] = before[field]
+    for field in ("ipFamilies", "ipFamilyPolicy"):
+        if field in before:
+            spec.setdefault(field, before[field])
+
+
+def _carry_ports(before: Object, spec: Object) -> None:
+    known = {_port_key(port): port.get("nodePort") for port in before.get("ports") or ()}
+    used = {port["nodePort"] for port in spec.get("ports") or () if port.get("nodePort")}
+    for port in spec.get("ports") or ():
+        number = known.get(_port_key(port))
+        if not port.get("nodePort") and number and number not in used:
+            port["nodePort"] = number
 
 
 def _port_key(port: Object) -> tuple[object, object]:

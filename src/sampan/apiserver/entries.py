@@ -134,5 +134,5 @@ class Entries:
     def _note(self, entry: Stored) -> Stored:
         self._recent[entry.revision] = entry
         if len(self._recent) > RECENT:
-            del self._recent[next(iter(self._recent))]
+            self._recent.pop(next(iter(self._recent))).previous = None
         return entry

@@ -94,6 +94,7 @@ class Lister:
         limit = options.limit or 0
         found = self._matching(kind, items, wanted)
         if limit <= 0:
+            self._snapshots.pop(snapshot, None)
             return Page([entry for entry, _ in found], revision)
         taken: list[Entry] = []
         last = 0
@@ -103,6 +104,7 @@ class Lister:
             taken.append(entry)
             last = position
         else:
+            self._snapshots.pop(snapshot, None)
             return Page(taken, revision)
         snapshot = snapshot or self._keep(items)
         token = Token(items[last].key, snapshot, revision)

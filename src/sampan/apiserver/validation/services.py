@@ -36,15 +36,23 @@ def validate_service(obj: Object) -> Iterator[Cause]:
         yield bad_value("spec.clusterIPs[0]", "None", why)
     yield from _validate_ports(ports)
     yield from validate_labels(spec.get("selector"), "spec.selector")
+    yield from _validate_policies(spec, kind)
+    for index, address in enumerate(spec.get("externalIPs") or ()):
+        if not _is_address(address):
+            why = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
+            yield bad_value(f"spec.externalIPs[{index}]", address, why)
+
+
+def _validate_policies(spec: Object, kind: str) -> Iterator[Cause]:
     if (affinity := spec.get("sessionAffinity", "None")) not in _AFFINITIES:
         yield unsupported("spec.sessionAffinity", affinity, _AFFINITIES)
     for field in ("internalTrafficPolicy", "externalTrafficPolicy"):
         if (policy := spec.get(field)) and policy not in _POLICIES:
             yield unsupported(f"spec.{field}", policy, _POLICIES)
-    for index, address in enumerate(spec.get("externalIPs") or ()):
-        if not _is_address(address):
-            why = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
-            yield bad_value(f"spec.externalIPs[{index}]", address, why)
+    external = kind in {"NodePort", "LoadBalancer"} or spec.get("externalIPs")
+    if (policy := spec.get("externalTrafficPolicy")) and not external:
+        why = "may only be set for externally-accessible services"
+        yield bad_value("spec.externalTrafficPolicy", policy, why)
 
 
 def _validate_external_name(spec: Object) -> Iterator[Cause]:
