@@ -26,6 +26,12 @@ CLUSTER, SERVICES = IPv4Network("10.42.0.0/16"), IPv4Network("10.43.0.0/16")
 _numbers = count(1)
 
 
+def free_subnet() -> str:
+    """A subnet for a test bed, another for each process and each call: tests run side by side."""
+    number = getpid() * 16 + next(_numbers)
+    return f"10.{212 + (number >> 8) % 8}.{number % 256}.0/24"
+
+
 def facts(name: str, pods: IPv4Network) -> NodeFacts:
     return NodeFacts(name, pods, CLUSTER, SERVICES, str(DNS))
 
@@ -117,9 +123,10 @@ class Lab:
                 namespaces.delete(namespace)
         testbed.destroy(self.name)
 
-    def build(self, count: int, subnet: str) -> None:
-        testbed.create(self.name, subnet=subnet, nodes=count, egress=False)
-        network = IPv4Network(subnet)
+    def build(self, count: int) -> None:
+        network = IPv4Network(free_subnet())
+        self.gateway = str(network[1])
+        testbed.create(self.name, subnet=str(network), nodes=count, egress=False)
         for number in range(1, count + 1):
             namespace = testbed.netns_path(self.name, f"node-{number}").name
             node = LabNode(f"node-{number}", namespace, network[10 + number], number)

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sampan.api.objects import Pod
@@ -158,6 +158,7 @@ endpoints = st.builds(
 policies = st.sampled_from(["Local", "Cluster"])
 
 
+@settings(deadline=None)
 @given(
     behind=st.lists(endpoints, max_size=8),
     internal=policies,

@@ -129,13 +129,13 @@ async def test_the_next_server_is_asked_when_one_is_not_there(
 
 
 async def test_a_silent_server_is_soon_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upstream_module, "PATIENCE", 0.01)
+    monkeypatch.setattr(upstream_module, "PATIENCE", 0.1)
     async with above(lambda _: None, monkeypatch) as silent:
         upstream = Upstream(["127.0.0.1"])
         for _ in range(10):
             with pytest.raises(Unanswered):
                 await upstream.ask(bytes(DNSRecord.question("www.example.org").pack()))
-        assert silent.asked == upstream_module.FAILURES
+        assert 0 < silent.asked <= upstream_module.FAILURES
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ table ip filter {
 def lab() -> Iterator[Lab]:
     lab = Lab()
     try:
-        lab.build(2, "10.213.78.0/24")
+        lab.build(2)
         yield lab
     finally:
         lab.close()

@@ -28,7 +28,7 @@ VIP = "10.43.0.80"
 def lab() -> Iterator[Lab]:
     lab = Lab()
     try:
-        lab.build(2, "10.213.77.0/24")
+        lab.build(2)
         yield lab
     finally:
         lab.close()
@@ -119,7 +119,7 @@ def test_local_traffic_policy_keeps_the_callers_address_and_stays_on_the_node(
     balanced = {"ports": [port], "ingress": [{"ip": str(lab.nodes[1].address)}]}
     policy = {"type": "LoadBalancer", "externalTrafficPolicy": "Local"}
     serve(lab, service("web", VIP, **policy, **balanced), slice_of(*pods))
-    outside = "10.213.77.1"
+    outside = lab.gateway
     answers = {call(None, lab.nodes[1].address, 30080) for _ in range(40)}
     assert answers == {("c", outside), ("d", outside)}
     serve(lab, service("web", VIP, **policy, **balanced), slice_of(pods[0]))

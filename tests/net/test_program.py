@@ -149,7 +149,7 @@ parts = st.lists(
 puts = st.lists(st.tuples(st.sampled_from("abc"), parts, st.booleans()), max_size=15)
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(puts)
 def test_playing_the_changes_gives_what_loading_the_whole_would(
     steps: list[tuple[str, Part, bool]],

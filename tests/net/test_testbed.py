@@ -2,16 +2,17 @@
 
 import socket
 from collections.abc import Iterator
+from ipaddress import IPv4Network
 from os import getpid
 from pathlib import Path
 
 import pytest
 
 from sampan.net import namespaces, nft, testbed
-from tests.net.lab import needs_root
+from tests.net.lab import free_subnet, needs_root
 
 pytestmark = needs_root
-SUBNET = "10.212.91.0/24"
+SUBNET = free_subnet()
 FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 
 
@@ -35,6 +36,10 @@ def answers(address: str, *, within: float) -> bool:
     return True
 
 
+def node(number: int) -> str:
+    return str(IPv4Network(SUBNET)[number])
+
+
 def traces(name: str) -> list[str]:
     devices = [device for _, device in socket.if_nameindex() if name in device]
     files = [file.name for file in namespaces.DIRECTORY.glob(f"*{name}*")]
@@ -46,7 +51,7 @@ def test_each_node_has_its_address_and_the_gateway_reaches_it(name: str) -> None
     testbed.create(name, subnet=SUBNET, nodes=3, egress=False)
     for number in (1, 2, 3):
         assert testbed.netns_path(name, f"node-{number}").exists()
-        assert answers(f"10.212.91.{10 + number}", within=3)
+        assert answers(node(10 + number), within=3)
 
 
 def test_making_it_again_adds_what_is_missing(name: str) -> None:
@@ -54,16 +59,16 @@ def test_making_it_again_adds_what_is_missing(name: str) -> None:
     inode = testbed.netns_path(name, "node-1").stat().st_ino
     testbed.create(name, subnet=SUBNET, nodes=2, egress=False)
     assert testbed.netns_path(name, "node-1").stat().st_ino == inode
-    assert answers("10.212.91.12", within=3)
+    assert answers(node(12), within=3)
 
 
 def test_an_unplugged_node_is_silent_until_it_is_mended(name: str) -> None:
     testbed.create(name, subnet=SUBNET, nodes=2, egress=False)
     testbed.unplug(name, 1)
-    assert not answers("10.212.91.11", within=0.3)
-    assert answers("10.212.91.12", within=3)
+    assert not answers(node(11), within=0.3)
+    assert answers(node(12), within=3)
     testbed.create(name, subnet=SUBNET, nodes=2, egress=False)
-    assert answers("10.212.91.11", within=5)
+    assert answers(node(11), within=5)
 
 
 def test_destroying_it_leaves_no_trace(name: str) -> None:

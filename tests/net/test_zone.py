@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from dnslib import EDNS0, QTYPE, RCODE, DNSRecord
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sampan.api.objects import EndpointSlice, Service
@@ -175,6 +175,7 @@ def test_other_operations_are_refused() -> None:
     assert ask("web.default.svc.cluster.local", opcode=2).header.rcode == RCODE.NOTIMP
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=80))
 def test_no_bytes_upset_the_server(query: bytes) -> None:
     answer = ZONE.answer(query)
@@ -184,6 +185,7 @@ def test_no_bytes_upset_the_server(query: bytes) -> None:
         assert answer[2] & 0x80
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=40), st.integers(0, 60))
 def test_no_damage_to_a_query_upsets_the_server(junk: bytes, at: int) -> None:
     query = bytes(DNSRecord.question("web.default.svc.cluster.local").pack())
