@@ -5,7 +5,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import cast
+from typing import Protocol, cast
 
 import pytest
 from dnslib import QTYPE, RCODE, RR, A, DNSRecord
@@ -15,7 +15,12 @@ from sampan.net.dns import DnsServer
 from sampan.net.upstream import Unanswered, Upstream
 from tests.net.test_zone import ZONE, said
 
-Answer = Callable[[DNSRecord], DNSRecord | None]
+
+class Packed(Protocol):
+    def pack(self) -> bytes | bytearray: ...
+
+
+Answer = Callable[[DNSRecord], Packed | None]
 WEB, OUT = "web.default.svc.cluster.local", "out.default.svc.cluster.local"
 
 
@@ -110,6 +115,22 @@ async def test_an_external_name_is_followed_to_its_address(
             (f"{OUT}.", "www.example.org."),
             ("www.example.org.", "192.0.2.1"),
         ]
+
+
+class Broken:
+    """An answer that breaks off in the middle."""
+
+    def __init__(self, query: DNSRecord) -> None:
+        self.query = query
+
+    def pack(self) -> bytes:
+        return bytes(world(self.query).pack())[:-3]
+
+
+async def test_a_broken_answer_from_above_upsets_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with above(Broken, monkeypatch), running(Upstream(["127.0.0.1"])) as server:
+        assert (await by_udp(server, OUT)).header.rcode == RCODE.SERVFAIL
+        assert said(await by_udp(server, WEB)) == {"10.43.0.80"}
 
 
 async def test_without_a_server_above_other_names_fail_at_once() -> None:

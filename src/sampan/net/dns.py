@@ -106,9 +106,12 @@ class DnsServer:
 
 def _behind_alias(elsewhere: Elsewhere, answer: bytes) -> bytes:
     """Answer with the alias and with what *answer* says of the name that it stands for."""
-    from dnslib import DNSRecord  # noqa: PLC0415 - few clusters need it, and it takes a while
+    from dnslib import DNSError, DNSRecord  # noqa: PLC0415 - few need it, and it takes a while
 
-    found = DNSRecord.parse(answer)
+    try:
+        found = DNSRecord.parse(answer)
+    except DNSError:
+        return reply(elsewhere.question, code=SERVFAIL)
     named = (_packed(record) for record in found.rr)
     return reply(elsewhere.question, [elsewhere.alias, *named], code=found.header.rcode)
 
