@@ -92,13 +92,16 @@ def test_a_cordoned_node_and_a_taken_port_say_so() -> None:
     )
 
 
-def test_it_is_said_that_nobody_is_evicted_for_a_higher_priority() -> None:
-    cluster = Cluster(node("n1", cpu="1"))
+def test_it_is_said_why_nobody_is_evicted() -> None:
+    cluster = Cluster(node("n1", cpu="1"), node("n2", taints=("gpu:NoSchedule",)))
     cluster.bind(pod(cpu="1"), "n1")
-    text = "1 running Pod(s) of lower priority are not evicted for it."
-    assert text in str(cluster.why(pod(cpu="1", priority=10)))
-    assert text not in str(cluster.why(pod(cpu="1")))
-    assert text not in str(cluster.why(pod(cpu="1", priority=10, preemptionPolicy="Never")))
+    assert str(cluster.why(pod(cpu="2", priority=10))).endswith(
+        "preemption: 0/2 nodes are available: 1 No preemption victims found for incoming pod, "
+        "1 Preemption is not helpful for scheduling."
+    )
+    never = str(cluster.why(pod(cpu="1", priority=10, preemptionPolicy="Never")))
+    assert never.endswith("preemption: not eligible due to preemptionPolicy=Never.")
+    assert "preemption" not in str(cluster.why(pod(cpu="1")))
 
 
 def test_an_explanation_of_a_large_cluster_is_short() -> None:

@@ -83,7 +83,7 @@ class Census:
         for tally in kin.tallies:
             if not (leaving and tally.staying):
                 tally.counts[row] += 1
-        self._claim(demand, row, 1)
+        self.claim(demand, row, 1)
         return kin
 
     def went(self, kin: Kin, demand: Demand, row: int, *, leaving: bool) -> None:
@@ -93,10 +93,11 @@ class Census:
         for tally in kin.tallies:
             if not (leaving and tally.staying):
                 tally.counts[row] -= 1
-        self._claim(demand, row, -1)
+        self.claim(demand, row, -1)
         self.release_kin(kin)
 
-    def _claim(self, demand: Demand, row: int, sign: int) -> None:
+    def claim(self, demand: Demand, row: int, sign: int) -> None:
+        """Count (or, with -1, no longer count) what *demand* claims of neighbours of *row*."""
         for pods, sort, weight in _claims(demand):
             claim = self._claims.get((pods, sort)) or self._new_claim(pods, sort)
             claim.counts[row] += sign * weight

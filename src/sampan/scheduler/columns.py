@@ -5,7 +5,7 @@ that nobody needs any more is used again; until then a Pod on a node that is not
 a row that is not alive, so the order in which Nodes and Pods arrive does not matter.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -82,6 +82,7 @@ class LabelColumn:
 class Held:
     """One Pod that counts on a node, bound or only assumed to be."""
 
+    uid: str
     demand: Demand
     kin: Kin
     row: int
@@ -116,11 +117,17 @@ class Table:
         self.moves: list[int] = []
         """The rows that Pods came to or went from, in order; `forgotten` were dropped before."""
         self.forgotten = 0
-        self.priorities: dict[int, int] = {}
+        self.by_priority: dict[int, Amounts] = {}
+        """What Pods of one priority use, for those priorities that anybody has."""
+        self.residents: list[dict[str, Held]] = []
+        """The Pods on each row by uid."""
+        self.reserved: dict[str, tuple[Demand, int]] = {}
+        """Pods that others make room for: demand and row. The room is used as far as all others
+        can see, though the Pod is not there."""
+        self._holders: dict[int, int] = {}
         self._nodes: dict[int, Node] = {}
         self._images: dict[int, dict[str, int]] = {}
         self._free: list[int] = []
-        self._residents: list[int] = []
         self._held: dict[str, Held] = {}
         self._columns: dict[str, LabelColumn] = {}
         self._taint_ids: dict[tuple[Taint, ...], int] = {(): 0}
@@ -247,8 +254,7 @@ class Table:
             self.remove(uid)
             row = self._row(node)
         kin = self.census.came(demand, row, leaving=leaving)
-        self._held[uid] = Held(demand, kin, row, leaving)
-        self._residents[row] += 1
+        self._held[uid] = self.residents[row][uid] = Held(uid, demand, kin, row, leaving)
         self._use(demand, row, 1)
 
     def remove(self, uid: str) -> str | None:
@@ -258,25 +264,68 @@ class Table:
             return None
         node = self.names[held.row]
         self.census.went(held.kin, held.demand, held.row, leaving=held.leaving)
-        self._residents[held.row] -= 1
+        del self.residents[held.row][uid]
         self._use(held.demand, held.row, -1)
         self._release(held.row)
         return node
 
+    def reserve(self, uid: str, demand: Demand, node: str) -> None:
+        """Keep room on *node* for a Pod that cannot go there yet, and keep away whom it shuns."""
+        row = self._row(node)
+        self.reserved[uid] = (demand, row)
+        self._use(demand, row, 1)
+        self.census.claim(demand, row, 1)
+
+    def unreserve(self, uid: str) -> str | None:
+        """Give up what is kept for a Pod; return the node that it was on, None if there is none."""
+        found = self.reserved.pop(uid, None)
+        if found is None:
+            return None
+        demand, row = found
+        node = self.names[row]
+        self._use(demand, row, -1)
+        self.census.claim(demand, row, -1)
+        self._release(row)
+        return node
+
+    def reserved_on(self, row: int) -> Iterable[tuple[str, Demand]]:
+        return ((uid, demand) for uid, (demand, at) in self.reserved.items() if at == row)
+
+    def lower(self, priority: int) -> list[int]:
+        """Return the priorities below *priority* that somebody has, lowest first."""
+        return sorted(each for each in self.by_priority if each < priority)
+
     def _use(self, demand: Demand, row: int, sign: int) -> None:
+        ranked = self._ranked(demand.priority, sign)
         for name, value in demand.requests.items():
             number = self.resource(name)  # first: it may replace the array
             self.used[number, row] += sign * value
+            if number >= len(ranked):
+                ranked = self._widen(demand.priority)
+            ranked[number, row] += sign * value
         self.weighed[CPU, row] += sign * demand.weighed[CPU]
         self.weighed[MEMORY, row] += sign * demand.weighed[MEMORY]
         for port in demand.ports:
             self._port(port)[row] += sign
-        of_priority = self.priorities.get(demand.priority, 0) + sign
-        self.priorities[demand.priority] = of_priority
-        if not of_priority:
-            del self.priorities[demand.priority]
+        if not self._holders[demand.priority]:
+            del self._holders[demand.priority], self.by_priority[demand.priority]
         self._reweigh(row)
         self.moves.append(row)
+
+    def _ranked(self, priority: int, sign: int) -> Amounts:
+        """Return what Pods of *priority* use, and count one more or less of them."""
+        self._holders[priority] = self._holders.get(priority, 0) + sign
+        found = self.by_priority.get(priority)
+        if found is None:
+            found = self.by_priority[priority] = np.zeros_like(self.used)
+        return found
+
+    def _widen(self, priority: int) -> Amounts:
+        old = self.by_priority[priority]
+        wide = np.zeros_like(self.used)
+        wide[: len(old)] = old
+        self.by_priority[priority] = wide
+        return wide
 
     def _reweigh(self, row: int) -> None:
         self.share[:, row] = self.weighed[:, row] * self.per_percent[:, row]
@@ -313,13 +362,15 @@ class Table:
             self.top += 1
             self.names.append(name)
             self.labels.append({})
-            self._residents.append(0)
+            self.residents.append({})
             self.standing += 1
         self.rows[name] = row
         return row
 
     def _release(self, row: int) -> None:
-        if row not in self._nodes and not self._residents[row]:
+        if row in self._nodes or self.residents[row]:
+            return
+        if not any(at == row for _, at in self.reserved.values()):
             del self.rows[self.names[row]]
             self.names[row] = ""
             self._free.append(row)
@@ -329,6 +380,8 @@ class Table:
             setattr(self, name, _wider(getattr(self, name), size))
         for name in ("capacity", "used", "weighed", "per_percent", "share"):
             setattr(self, name, _wider(getattr(self, name), size))
+        for priority, amounts_ in self.by_priority.items():
+            self.by_priority[priority] = _wider(amounts_, size)
         for column in self._columns.values():
             column.ids = _wider(column.ids, size)
         for by_ip in self.ports.values():

@@ -14,6 +14,7 @@ from sampan.scheduler.ask import Ask
 from sampan.scheduler.columns import Index, Mask, Table
 from sampan.scheduler.place import Placer
 from sampan.scheduler.profile import Cure, Filter
+from sampan.scheduler.standing import count
 
 FRANK: Final = 3
 """How many nodes are told of one by one."""
@@ -34,8 +35,11 @@ class Explanation:
         return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
-def explain(placer: Placer, ask: Ask) -> Explanation:
-    """Explain why no node takes *ask*, which must just have been refused."""
+def explain(placer: Placer, ask: Ask, making_room: str = "") -> Explanation:
+    """Explain why no node takes *ask*, which must just have been refused.
+
+    *making_room* says what is being done about it, if anything is.
+    """
     table = placer.table
     rows = np.flatnonzero(table.alive[: table.top])
     if not rows.size:
@@ -50,7 +54,7 @@ def explain(placer: Placer, ask: Ask) -> Explanation:
     counted = ", ".join(sorted(f"{number} {reason}" for reason, number in reasons.items()))
     return Explanation(
         f"0/{table.nodes} nodes are available: {counted}.",
-        " ".join((*_details(charged, ask, table), *_outranked(ask, table))),
+        " ".join((*_details(charged, ask, table), *_preemption(ask, table, making_room))),
         frozenset({Cure.NODE}).union(*(rule.cures for rule, _ in charged)),
     )
 
@@ -79,10 +83,19 @@ def _details(charged: list[tuple[Filter, Index]], ask: Ask, table: Table) -> lis
     return ["; ".join((*told, *more)) + "."] if told else []
 
 
-def _outranked(ask: Ask, table: Table) -> list[str]:
-    """Say so when Pods of lower priority are in the way, because they are not evicted."""
+def _preemption(ask: Ask, table: Table, making_room: str) -> list[str]:
+    """Say what becomes of the less important Pods that are in the way, if there are any."""
     demand = ask.demand
-    lower = sum(n for priority, n in table.priorities.items() if priority < demand.priority)
-    if not demand.preempts or not lower:
+    if making_room:
+        return [making_room]
+    if not table.lower(demand.priority):
         return []
-    return [f"{lower} running Pod(s) of lower priority are not evicted for it."]
+    if not demand.preempts:
+        return ["preemption: not eligible due to preemptionPolicy=Never."]
+    tried = count(table, ask.rows)
+    reasons = {
+        "No preemption victims found for incoming pod": tried,
+        "Preemption is not helpful for scheduling": table.nodes - tried,
+    }
+    counted = ", ".join(f"{number} {reason}" for reason, number in reasons.items() if number)
+    return [f"preemption: 0/{table.nodes} nodes are available: {counted}."]

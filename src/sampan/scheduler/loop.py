@@ -19,9 +19,11 @@ from sampan.client.cache import Cache, Delta, Interest
 from sampan.client.interface import Client
 from sampan.scheduler.columns import Table
 from sampan.scheduler.demand import Demand, Demands, together_by
+from sampan.scheduler.evictions import Evictions, PodDisruptionBudget
 from sampan.scheduler.explain import Explanation, explain
 from sampan.scheduler.news import News
 from sampan.scheduler.place import Placed, Placer, Refused
+from sampan.scheduler.preempt import Preemption, preempt
 from sampan.scheduler.profile import DEFAULT, Cure, Profile
 from sampan.scheduler.views import Pod
 from sampan.scheduler.waiting import Waiter, Waiting, WaitingStatistics
@@ -36,6 +38,8 @@ SAFETY: Final = 60.0
 """Seconds after which refused Pods are tried again even if nothing that we know of has changed."""
 REST: Final = 0.001
 """Seconds of rest for every kind of refused Pods before they are tried again."""
+
+FOLLOWED: Final = (Namespace, Node, Pod, Service, PodDisruptionBudget)
 
 log = logging.getLogger(__name__)
 
@@ -76,15 +80,17 @@ class Scheduler:
         self._cures: set[Cure] = set()
         self._rest_until = 0.0
         self._alarm: asyncio.TimerHandle | None = None
-        self._cache = Cache(
-            client, [Interest(view, indexes={}) for view in (Namespace, Node, Pod, Service)]
-        )
+        self._to_preempt: asyncio.Queue[str] = asyncio.Queue()
+        self._cache = Cache(client, [Interest(view, indexes={}) for view in FOLLOWED])
         self._cache.subscribe(self._changed)
+        self._evictions = Evictions(client, self._cache, self._news, now)
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._news.run(), name="scheduler news")
             group.create_task(self._decide(), name="scheduler")
+            group.create_task(self._preempt_all(), name="scheduler preemption")
+            group.create_task(self._evictions.run(), name="scheduler evictions")
             group.create_task(self._safety(), name="scheduler safety")
             for number in range(BINDERS):
                 group.create_task(self._bind_all(), name=f"binder {number}")
@@ -101,6 +107,8 @@ class Scheduler:
                 self._pod_changed(delta)
             case Node():
                 self._node_changed(delta)
+            case PodDisruptionBudget():
+                self._evictions.budget_changed(delta)
             case Namespace():
                 labels = delta.new.metadata.labels if delta.new else None
                 if self._table.set_namespace(delta.latest.metadata.name, labels):
@@ -129,6 +137,9 @@ class Scheduler:
     def _gone(self, uid: str) -> None:
         self._waiting.drop(uid)
         self._news.forget(uid)
+        self._placer.denominate(uid)
+        for preemptor in self._evictions.gone(uid):
+            self._waiting.ready(preemptor)
         if self._table.remove(uid):
             self._cure(Cure.POD_GONE)
 
@@ -136,6 +147,8 @@ class Scheduler:
         uid, node, leaving = pod.metadata.uid, pod.spec.node_name, pod.metadata.deleting
         self._waiting.drop(uid)
         self._news.forget(uid)
+        self._placer.denominate(uid)
+        self._evictions.know(pod)
         demand = self._read(pod) or self._demands.of(Pod(metadata=pod.metadata))
         held = self._table.held(uid)
         as_assumed = held and (self._table.names[held.row], held.demand) == (node, demand)
@@ -158,6 +171,9 @@ class Scheduler:
             text = "Scheduling is blocked due to non-empty scheduling gates"
             self._news.not_scheduled(pod, "SchedulingGated", text)
         elif demand := self._read(pod):
+            promised = pod.status.nominated_node_name
+            if promised in self._table.rows and uid not in self._waiting:
+                self._placer.nominate(uid, demand, promised)  # before a restart, or by others
             self._waiting.add(pod, demand)
             self._turn.set()
         else:
@@ -215,8 +231,14 @@ class Scheduler:
             return
         for cure in self._cures:
             self._waiting.wake(cure)
+        if Cure.NODE in self._cures:
+            self._wake_nominated()
         self._cures.clear()
         self._rest_until = loop.time() + REST * self._waiting.lots
+
+    def _wake_nominated(self) -> None:
+        for uid in self._placer.nominated:
+            self._waiting.ready(uid)
 
     def _rested(self) -> None:
         self._alarm = None
@@ -240,17 +262,31 @@ class Scheduler:
         self._waiting.drop(placed.uid)
         self._waiting.follow(placed.demand)
         self._news.forget(placed.uid)
+        self._evictions.give_up(placed.uid)
+        self._evictions.know(waiter.pod)
         self._to_bind.put_nowait((waiter, placed.node))
         self._cures.add(Cure.POD_CAME)
 
     def _refused(self, refused: Refused) -> None:
-        waiter = self._waiting.get(refused.uid)
-        version, like = self._table.version, self._waiting.parked_as(refused.demand)
+        waiter, demand = self._waiting.get(refused.uid), refused.demand
+        if (node := self._placer.nominated.get(refused.uid)) and self._still_leaving(waiter, node):
+            self._waiting.set_aside(waiter)
+            return
+        if node:
+            self._withdraw(waiter)
+        if demand.preempts and self._table.lower(demand.priority):
+            self._waiting.set_aside(waiter)
+            self._to_preempt.put_nowait(refused.uid)
+            return
+        version, like = self._table.version, self._waiting.parked_as(demand)
         if like and like.version == version:
             explanation = like.explanation
         else:
-            explanation = explain(self._placer, self._placer.ask(refused.demand))
-        self._waiting.park(waiter, explanation, version)
+            explanation = explain(self._placer, self._placer.ask(demand))
+        self._park(waiter, explanation)
+
+    def _park(self, waiter: Waiter, explanation: Explanation) -> None:
+        self._waiting.park(waiter, explanation, self._table.version)
         self._tell(waiter, explanation)
 
     def _tell(self, waiter: Waiter, explanation: Explanation) -> None:
@@ -270,7 +306,65 @@ class Scheduler:
         while True:
             await asyncio.sleep(SAFETY)
             self._waiting.wake_all()
+            self._wake_nominated()
             self._turn.set()
+
+    # ---- making room
+
+    async def _preempt_all(self) -> None:
+        while True:
+            uid = await self._to_preempt.get()
+            if waiter := self._waiting.aside(uid):
+                self._preempt(waiter)
+            await asyncio.sleep(0)
+
+    def _preempt(self, waiter: Waiter) -> None:
+        """Make room for a refused Pod if less important ones can go, else park it."""
+        uid, demand = waiter.pod.metadata.uid, waiter.demand
+        ask = self._placer.ask(demand)
+        if self._placer.best(ask) is not None:
+            self._waiting.ready(uid)  # there is room by now
+            self._turn.set()
+            return
+        found = preempt(self._placer, ask, self._evictions.circumstances)
+        if found is None:
+            self._park(waiter, explain(self._placer, ask))
+            return
+        explanation = explain(self._placer, ask, _making_room(found))
+        for other in found.lifted:
+            self._withdraw(self._waiting.get(other))
+            self._waiting.ready(other)
+        self._placer.nominate(uid, demand, found.node)
+        self._news.nominated(waiter.pod, found.node)
+        self._evictions.evict(found.victims, waiter.pod, found.node)
+        self._evictions.wait_for((h.uid for h in (*found.victims, *found.leaving)), uid)
+        self._tell(waiter, explanation)
+        self._waiting.follow(demand)
+        if not found.victims and not found.leaving:
+            self._waiting.ready(uid)
+        self._turn.set()
+
+    def _withdraw(self, waiter: Waiter) -> None:
+        """Take back the promise of a node."""
+        uid = waiter.pod.metadata.uid
+        self._placer.denominate(uid)
+        self._evictions.give_up(uid)
+        self._news.nominated(waiter.pod, "")
+
+    def _still_leaving(self, waiter: Waiter, node: str) -> bool:
+        """Say whether a nominated Pod has to wait for somebody who leaves its node."""
+        row = self._table.rows.get(node)
+        if row is None or not self._table.alive[row]:
+            return False
+        priority, uid = waiter.demand.priority, waiter.pod.metadata.uid
+        leaving = [
+            held.uid
+            for held in self._table.residents[row].values()
+            if held.demand.priority < priority
+            and (held.leaving or self._evictions.ordered(held.uid))
+        ]
+        self._evictions.wait_for(leaving, uid)
+        return bool(leaving)
 
     # ---- binding
 
@@ -313,6 +407,14 @@ class Scheduler:
             waiter.pod = known
             self._waiting.put_back(waiter)
             self._turn.set()
+
+
+def _making_room(found: Preemption) -> str:
+    """Say who goes for a Pod, as far as there is room to say it."""
+    number = len(found.victims) + len(found.leaving)
+    if not number:
+        return f"{found.node} is kept for it now."
+    return f"Making room on {found.node}: {number} Pod(s) of lower priority have to go."
 
 
 def _differ(old: Pod, new: Pod) -> bool:

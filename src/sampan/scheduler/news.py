@@ -38,7 +38,8 @@ class News:
         self._now = now
         self._events: asyncio.Queue[Object] = asyncio.Queue(WAITING)
         self._written: OrderedDict[tuple[str, str], tuple[str, int]] = OrderedDict()
-        self._conditions: dict[str, tuple[Pod, Object]] = {}
+        self._statuses: dict[str, tuple[Pod, Object]] = {}
+        """What is still to be written of a Pod's status."""
         self._due: KeyedQueue[str] = KeyedQueue(Backoff(first=0.1, cap=60.0))
 
     def event(self, pod: Pod, type_: EventType, reason: str, message: str) -> None:
@@ -61,35 +62,44 @@ class News:
         }
         if known is None or known.status != "False":
             new["lastTransitionTime"] = timestamp(self._now())
-        self._conditions[pod.metadata.uid] = (pod, new)
-        self._due.add(pod.metadata.uid)
+        self._write(pod, {"conditions": [new]})
+
+    def nominated(self, pod: Pod, node: str) -> None:
+        """Write down the node that *pod* is promised; none with ""."""
+        self._write(pod, {"nominatedNodeName": node or None})
+
+    def _write(self, pod: Pod, status: Object) -> None:
+        uid = pod.metadata.uid
+        _, before = self._statuses.get(uid, (pod, {}))
+        self._statuses[uid] = (pod, {**before, **status})
+        self._due.add(uid)
 
     def forget(self, uid: str) -> None:
         """Say nothing more about a Pod that has found a place or is gone."""
-        self._conditions.pop(uid, None)
+        self._statuses.pop(uid, None)
 
     async def run(self) -> None:
         """Write what there is to tell, until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._write_events())
             for _ in range(WRITERS):
-                group.create_task(self._write_conditions())
+                group.create_task(self._write_statuses())
 
-    async def _write_conditions(self) -> None:
+    async def _write_statuses(self) -> None:
         async for uid in self._due:
             try:
-                await self._write_condition(uid)
+                await self._write_status(uid)
             except (ApiError, OSError, TimeoutError) as error:
                 self._due.retry(uid, error)
             else:
                 self._due.done(uid)
 
-    async def _write_condition(self, uid: str) -> None:
-        if uid not in self._conditions:
+    async def _write_status(self, uid: str) -> None:
+        if uid not in self._statuses:
             return
-        pod, new = self._conditions.pop(uid)
+        pod, status = self._statuses.pop(uid)
         meta = pod.metadata
-        patch = {"metadata": {"uid": uid}, "status": {"conditions": [new]}}
+        patch = {"metadata": {"uid": uid}, "status": status}
         try:
             await self._client.patch(
                 kinds.PODS,
@@ -102,7 +112,8 @@ class News:
         except (NotFound, Conflict):
             return  # the Pod is gone, or another has its name
         except (ApiError, OSError, TimeoutError):
-            self._conditions.setdefault(uid, (pod, new))
+            _, newer = self._statuses.get(uid, (pod, {}))
+            self._statuses[uid] = (pod, {**status, **newer})
             raise
 
     async def _write_events(self) -> None:

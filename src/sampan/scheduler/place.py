@@ -48,19 +48,52 @@ class Placer:
     def __init__(self, table: Table, profile: Profile = DEFAULT) -> None:
         self.table = table
         self.profile = profile
+        self.nominated: dict[str, str] = {}
+        """The node that each Pod is promised for which others make room, by uid."""
         self._asks: OrderedDict[bytes, Ask] = OrderedDict()
         self._order = np.zeros(0)
 
     def place(self, pods: Iterable[tuple[str, Demand]]) -> Iterator[Placed | Refused]:
         """Place each Pod, given by uid and demand, before the next one is asked for."""
         for uid, demand in pods:
-            row = self._best(self.ask(demand))
+            row = self._promised(uid, demand) if uid in self.nominated else None
             if row is None:
+                row = self.best(self.ask(demand))
+            if row is None:
+                if uid in self.nominated:
+                    self.table.reserve(uid, demand, self.nominated[uid])
                 yield Refused(uid, demand)
                 continue
+            self.nominated.pop(uid, None)
             node = self.table.names[row]
             self.table.add(uid, demand, node)
             yield Placed(uid, demand, node)
+
+    def nominate(self, uid: str, demand: Demand, node: str) -> None:
+        """Keep the room on *node* that others make for a Pod."""
+        self.table.reserve(uid, demand, node)
+        self.nominated[uid] = node
+
+    def denominate(self, uid: str) -> None:
+        if self.nominated.pop(uid, None):
+            self.table.unreserve(uid)
+
+    def fits(self, ask: Ask, row: int) -> bool:
+        """Say whether the node in *row* takes a Pod, given that its standing is right."""
+        here = np.array([row])
+        rules = (*self.profile.room.filters, *self.profile.company.filters)
+        return not any(
+            refused[0] for rule in rules for _, refused in rule.refuses(ask, self.table, here)
+        )
+
+    def _promised(self, uid: str, demand: Demand) -> int | None:
+        """Return the row that a Pod was promised if it can have it now."""
+        row = self.table.rows.get(self.nominated[uid])
+        self.table.unreserve(uid)
+        ask = self.ask(demand)
+        if row is None or row not in positions(ask.rows) or not self.fits(ask, row):
+            return None
+        return row
 
     def ask(self, demand: Demand) -> Ask:
         """Return *demand* bound to the table, its standing and room ratings up to date."""
@@ -86,7 +119,8 @@ class Placer:
 
     # ---- the best row
 
-    def _best(self, ask: Ask) -> int | None:
+    def best(self, ask: Ask) -> int | None:
+        """Return the row of the best node for *ask*, None if no node takes it."""
         if not ask.base.size:
             return None
         ratings = self._in_company(ask)
@@ -190,6 +224,10 @@ class Placer:
             self._order = np.tile(order * (HARDLY / order.size), 2)
         offset = crc32(ask.demand.signature) % max(top, 1)
         return self._order[offset : offset + top]
+
+
+def positions(rows: Rows) -> range | Index:
+    return range(rows.stop) if isinstance(rows, slice) else rows
 
 
 def picked(rows: Rows, which: Index) -> Index:

@@ -50,12 +50,18 @@ def port_taken_detail(ask: Ask, table: Table, row: int) -> str:
 
 
 def _taken(port: HostPort, table: Table, rows: Rows) -> Mask:
-    """A port on one address collides with the same on that address, and on all addresses."""
     taken = np.zeros(table.top, np.bool_)
     for ip, counts in table.ports.get((port.protocol, port.port), {}).items():
-        if ip == port.ip or ip in ANY_ADDRESS or port.ip in ANY_ADDRESS:
+        if collide(port, HostPort(port.protocol, port.port, ip)):
             taken |= counts[: table.top] > 0
     return taken[rows]
+
+
+def collide(one: HostPort, other: HostPort) -> bool:
+    """A port on one address collides with the same on that address, and on all addresses."""
+    return (one.protocol, one.port) == (other.protocol, other.port) and (
+        one.ip == other.ip or one.ip in ANY_ADDRESS or other.ip in ANY_ADDRESS
+    )
 
 
 # ---- scores

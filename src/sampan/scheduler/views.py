@@ -1,5 +1,7 @@
 """What the scheduler reads of a Pod; `Pod.spec` holds nothing that does not decide placement."""
 
+from datetime import datetime
+
 from msgspec import field
 
 from sampan.api import kinds
@@ -40,6 +42,8 @@ class PodSpec(View):
 class PodStatus(View):
     phase: str = "Pending"
     conditions: list[Condition] = field(default_factory=list)
+    nominated_node_name: str = ""
+    start_time: datetime | None = None
 
 
 class Pod(Resource):

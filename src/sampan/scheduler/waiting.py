@@ -43,6 +43,8 @@ class WaitingStatistics:
     ready: int
     parked: int
     lots: int
+    aside: int
+    """Pods for which room is being made, or looked for."""
 
 
 class Waiting:
@@ -52,6 +54,7 @@ class Waiting:
         self._heap: list[tuple[int, int, str]] = []
         self._waiters: dict[str, Waiter] = {}
         self._lots: dict[bytes, Lot] = {}
+        self._aside: set[str] = set()
         self._arrivals = 0
 
     def __bool__(self) -> bool:
@@ -67,7 +70,8 @@ class Waiting:
 
     def statistics(self) -> WaitingStatistics:
         parked = sum(len(lot.waiters) for lot in self._lots.values())
-        return WaitingStatistics(len(self._waiters) - parked, parked, len(self._lots))
+        ready = len(self._waiters) - parked - len(self._aside)
+        return WaitingStatistics(ready, parked, len(self._lots), len(self._aside))
 
     def add(self, pod: Pod, demand: Demand) -> None:
         """Take a Pod in; one that is known and asks for the same only gets its new view."""
@@ -92,10 +96,29 @@ class Waiting:
         if waiter is None:
             return
         waiter.queued = False
+        self._aside.discard(uid)
+        self._leave_lot(waiter)
+
+    def _leave_lot(self, waiter: Waiter) -> None:
         if lot := self._lots.get(waiter.demand.signature):
-            lot.waiters.pop(uid, None)
+            lot.waiters.pop(waiter.pod.metadata.uid, None)
             if not lot.waiters:
                 del self._lots[waiter.demand.signature]
+
+    def set_aside(self, waiter: Waiter) -> None:
+        """Keep a Pod until it is made ready by name, parked or dropped."""
+        self._leave_lot(waiter)
+        self._aside.add(waiter.pod.metadata.uid)
+
+    def aside(self, uid: str) -> Waiter | None:
+        """Return the Pod with *uid* if it is set aside."""
+        return self._waiters[uid] if uid in self._aside else None
+
+    def ready(self, uid: str) -> None:
+        """Make ready one that was set aside."""
+        if waiter := self.aside(uid):
+            self._aside.discard(uid)
+            self._ready(waiter)
 
     def take(self) -> Iterator[Waiter]:
         """Yield the ready ones, and those that become ready meanwhile, until none is left.
@@ -118,6 +141,7 @@ class Waiting:
 
     def park(self, waiter: Waiter, explanation: Explanation, version: tuple[int, int]) -> None:
         """Put a refused Pod with its like, for all of which *explanation* is the latest news."""
+        self._aside.discard(waiter.pod.metadata.uid)
         lot = self._lots.setdefault(waiter.demand.signature, Lot(explanation, version))
         lot.explanation, lot.version = explanation, version
         lot.waiters[waiter.pod.metadata.uid] = waiter

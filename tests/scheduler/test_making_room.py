@@ -1,0 +1,178 @@
+"""Preemption over an API, in virtual time: who is told, who is deleted, who gets the room."""
+
+import asyncio
+
+from sampan.api import kinds
+from sampan.api.errors import ServiceUnavailable
+from sampan.api.kinds import Kind
+from sampan.api.objects import Object
+from tests.scheduler.api import BindingApi, scheduling, until
+from tests.scheduler.support import raw_node, raw_pod
+
+BUDGETS = kinds.BY_GVK["policy/v1", "PodDisruptionBudget"]
+
+
+async def full(*nodes: Object, low: int = 1) -> BindingApi:
+    """Make a cluster of one-CPU nodes on each of which a Pod of priority 0 runs."""
+    api = BindingApi()
+    await api.add(kinds.NODES, *(nodes or (raw_node("n1", cpu="1"),)))
+    for i in range(low):
+        bound = raw_pod(f"low-{i}", {"low": str(i)}, cpu="1")
+        bound["spec"]["nodeName"] = f"n{i + 1}"
+        await api.add(kinds.PODS, bound)
+    return api
+
+
+def leaving(api: BindingApi) -> list[Object]:
+    return [p for p in api.of(kinds.PODS) if p["metadata"].get("deletionTimestamp")]
+
+
+async def test_a_victim_is_told_and_leaves_in_its_own_time_and_then_the_room_is_taken() -> None:
+    api = await full()
+    async with scheduling(api):
+        await api.add(kinds.PODS, raw_pod("high", cpu="1", priority=10))
+        await until(lambda: leaving(api))
+        [victim] = leaving(api)
+        assert victim["metadata"]["name"] == "low-0"
+        [told] = victim["status"]["conditions"]
+        assert (told["type"], told["status"]) == ("DisruptionTarget", "True")
+        assert told["reason"] == "PreemptionByScheduler"
+        await until(lambda: api.events("Preempted"))
+        uid = api.pod("high")["metadata"]["uid"]
+        text = f"Preempted by pod {uid} on node n1"
+        assert api.events("Preempted")[0]["message"] == text
+        await until(lambda: (api.pod("high").get("status") or {}).get("nominatedNodeName") == "n1")
+        assert "1 Pod(s) of lower priority have to go" in api.why("high")
+        await asyncio.sleep(29)
+        assert not api.node_of("high"), "the victim still has its grace"
+        api.gone(kinds.PODS, victim)
+        await until(lambda: api.node_of("high") == "n1", within=1)
+    assert len(api.events("Preempted")) == 1
+
+
+async def test_room_that_is_made_is_not_given_to_somebody_else() -> None:
+    api = await full()
+    async with scheduling(api):
+        await api.add(kinds.PODS, raw_pod("high", cpu="1", priority=10))
+        await until(lambda: leaving(api))
+        await api.add(kinds.PODS, raw_pod("quick", cpu="1"))
+        await until(lambda: api.why("quick"))
+        api.gone(kinds.PODS, api.pod("low-0"))
+        await until(lambda: api.node_of("high") == "n1", within=1)
+        await asyncio.sleep(5)
+        assert not api.node_of("quick")
+
+
+async def test_each_of_many_equal_preemptors_gets_its_own_node() -> None:
+    nodes = [raw_node(f"n{i + 1}", cpu="1") for i in range(10)]
+    api = await full(*nodes, low=10)
+    async with scheduling(api) as scheduler:
+        await api.add(kinds.PODS, *(raw_pod(f"high-{i}", cpu="1", priority=10) for i in range(12)))
+        await until(lambda: len(leaving(api)) == 10)
+        await until(lambda: scheduler.statistics().parked == 2)
+        assert scheduler.statistics().aside == 10
+        for victim in reversed(leaving(api)):
+            api.gone(kinds.PODS, victim)
+            name = victim["spec"]["nodeName"]
+            await until(
+                lambda name=name: any(api.node_of(f"high-{i}") == name for i in range(12)),  # type: ignore[misc]
+                within=1,
+            )
+    assert sum(bool(api.node_of(f"high-{i}")) for i in range(12)) == 10
+
+
+async def test_a_preemptor_that_is_deleted_gives_its_promise_back() -> None:
+    api = await full()
+    async with scheduling(api):
+        await api.add(kinds.PODS, raw_pod("high", cpu="1", priority=10))
+        await until(lambda: leaving(api))
+        await api.delete(kinds.PODS, "high", "default", grace_seconds=0)
+        api.gone(kinds.PODS, api.pod("low-0"))
+        await api.add(kinds.PODS, raw_pod("next", cpu="1"))
+        await until(lambda: api.node_of("next") == "n1", within=1)
+
+
+async def test_a_new_node_ends_the_waiting_for_victims() -> None:
+    api = await full()
+    async with scheduling(api):
+        await api.add(kinds.PODS, raw_pod("high", cpu="1", priority=10))
+        await until(lambda: leaving(api))
+        await api.add(kinds.NODES, raw_node("n2", cpu="1"))
+        await until(lambda: api.node_of("high") == "n2", within=1)
+        api.gone(kinds.PODS, api.pod("low-0"))
+        await api.add(kinds.PODS, raw_pod("next", cpu="1"))
+        await until(lambda: api.node_of("next") == "n1", within=1)
+
+
+async def test_a_still_more_important_pod_takes_the_promised_room() -> None:
+    api = await full()
+    async with scheduling(api):
+        await api.add(kinds.PODS, raw_pod("high", cpu="1", priority=10))
+        await until(lambda: leaving(api))
+        await api.add(kinds.PODS, raw_pod("higher", cpu="1", priority=20))
+        await asyncio.sleep(1)
+        api.gone(kinds.PODS, api.pod("low-0"))
+        await until(lambda: api.node_of("higher") == "n1", within=1)
+        await until(lambda: "have to go" not in api.why("high"))
+    assert len(api.events("Preempted")) == 1
+
+
+async def test_the_nominated_nodes_death_sends_the_preemptor_elsewhere() -> None:
+    api = await full(raw_node("n1", cpu="1"), raw_node("n2", cpu="1"), low=2)
+    async with scheduling(api):
+        await api.add(kinds.PODS, raw_pod("high", cpu="1", priority=10))
+        await until(lambda: leaving(api))
+        [first] = leaving(api)
+        await api.delete(kinds.NODES, first["spec"]["nodeName"])
+        await until(lambda: len(leaving(api)) == 2)
+        [second] = [p for p in leaving(api) if p["metadata"]["name"] != first["metadata"]["name"]]
+        api.gone(kinds.PODS, second)
+        await until(lambda: api.node_of("high") == second["spec"]["nodeName"], within=1)
+
+
+async def test_a_restarted_scheduler_keeps_the_promises_of_the_last() -> None:
+    api = await full()
+    async with scheduling(api):
+        await api.add(kinds.PODS, raw_pod("high", cpu="1", priority=10))
+        await until(lambda: (api.pod("high").get("status") or {}).get("nominatedNodeName"))
+        await until(lambda: leaving(api))
+    async with scheduling(api):
+        await asyncio.sleep(1)
+        await api.add(kinds.PODS, raw_pod("quick", cpu="1"))
+        await until(lambda: api.why("quick"))
+        api.gone(kinds.PODS, api.pod("low-0"))
+        await until(lambda: api.node_of("high") == "n1", within=1)
+    assert not api.node_of("quick")
+
+
+async def test_a_victim_that_the_api_will_not_delete_at_first_is_deleted_later() -> None:
+    api = await full()
+    refusals = 3
+
+    def fault(verb: str, _kind: Kind) -> ServiceUnavailable | None:
+        nonlocal refusals
+        if verb == "delete" and refusals:
+            refusals -= 1
+            return ServiceUnavailable("busy")
+        return None
+
+    api.fault = fault
+    async with scheduling(api):
+        await api.add(kinds.PODS, raw_pod("high", cpu="1", priority=10))
+        await until(lambda: leaving(api))
+    assert refusals == 0
+
+
+async def test_a_pod_whose_budget_is_spent_is_spared() -> None:
+    api = await full(raw_node("n1", cpu="1"), raw_node("n2", cpu="1"), low=2)
+    budget = {
+        "metadata": {"name": "guard", "namespace": "default"},
+        "spec": {"selector": {"matchLabels": {"low": "0"}}},
+        "status": {"disruptionsAllowed": 0},
+    }
+    await api.add(BUDGETS, budget)
+    async with scheduling(api):
+        await asyncio.sleep(1)
+        await api.add(kinds.PODS, raw_pod("high", cpu="1", priority=10))
+        await until(lambda: leaving(api))
+    assert [p["metadata"]["name"] for p in leaving(api)] == ["low-1"]
