@@ -26,6 +26,7 @@ Path = Sequence[str | int]
 _RELEASE: Final = "v1.37.0-local-strict"
 _GVK: Final = "x-kubernetes-group-version-kind"
 _DEFS: Final = "#/$defs/"
+_INT32: Final = {"minimum": -(2**31), "maximum": 2**31 - 1}
 _BARE: Final = {
     "io.k8s.apimachinery.pkg.api.resource.Quantity": {"type": ["string", "number"]},
     "io.k8s.apimachinery.pkg.util.intstr.IntOrString": {"type": ["string", "integer"]},
@@ -44,18 +45,19 @@ def definitions() -> Mapping[str, Any]:
 
 @cache
 def types() -> Mapping[str, Any]:
-    """The definitions by name, without descriptions."""
+    """The definitions by name, without descriptions, and with the bounds that formats imply."""
     bare = {name: _without_prose(schema) for name, schema in definitions().items()}
     return {**bare, **{name: schema for name, schema in _BARE.items() if name in bare}}
 
 
 def _without_prose(schema: Any) -> Any:
     if isinstance(schema, dict):
-        return {
+        bare = {
             key: _without_prose(value)
             for key, value in schema.items()
             if not (key == "description" and isinstance(value, str))
         }
+        return {**bare, **_INT32} if bare.get("format") == "int32" else bare
     return [_without_prose(value) for value in schema] if isinstance(schema, list) else schema
 
 
@@ -114,6 +116,8 @@ def check(kind: Kind, obj: Object) -> Findings:
                     invalid.append(required(shown_path([*path, error.kind.property])))
             case "type":
                 mistyped.append(_mistyped(path, error))
+            case "minimum" | "maximum":
+                mistyped.append(_unfitting(path, f"number {error.instance}", "int32"))
             case "format":
                 mistyped.append(_misformed(path, error))
             case _:
@@ -148,7 +152,7 @@ def _closure(name: str) -> Iterable[str]:
 def _references(schema: Any) -> Iterator[str]:
     if isinstance(schema, dict):
         for key, value in schema.items():
-            if key == "$ref":
+            if key == "$ref" and isinstance(value, str):  # a property may be called so, too
                 yield value.removeprefix(_DEFS)
             else:
                 yield from _references(value)
@@ -187,8 +191,12 @@ def _mistyped(path: Path, error: Any) -> str:
     found = next((name for type_, name in _JSON_NAMES if isinstance(error.instance, type_)), "null")
     parts = [part for part in error.schema_path if isinstance(part, str)]
     owner = next((_EITHER.get(p) or p for p in reversed(parts) if p.startswith("io.")), "")
-    field = f"{owner.rpartition('.')[2]}.{shown_path(path)}"
     wanted = owner if owner in _EITHER.values() else _go_type(error)
+    return _unfitting(path, found, wanted, owner.rpartition(".")[2])
+
+
+def _unfitting(path: Path, found: str, wanted: str, owner: str = "") -> str:
+    field = f"{owner}.{shown_path(path)}" if owner else shown_path(path)
     return f"json: cannot unmarshal {found} into Go struct field {field} of type {wanted}"
 
 
@@ -220,10 +228,10 @@ def prune(obj: Object, unknown: Iterable[Path]) -> None:
         holder.pop(path[-1], None)
 
 
-def without_nulls(value: Any) -> Any:
-    """Drop fields and items that are null: Kubernetes reads them as absent."""
+def plain(value: Any) -> Any:
+    """*value* without nulls, and with whole numbers as integers."""
     if isinstance(value, dict):
-        return {key: without_nulls(item) for key, item in value.items() if item is not None}
+        return {key: plain(item) for key, item in value.items() if item is not None}
     if isinstance(value, list):
-        return [without_nulls(item) for item in value if item is not None]
-    return value
+        return [plain(item) for item in value if item is not None]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
