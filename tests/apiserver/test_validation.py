@@ -176,6 +176,17 @@ async def test_a_wrong_type_is_named_with_its_field(
     assert field in message
 
 
+async def test_numbers_are_whole_and_fit(api: Api) -> None:
+    made = await api.create(kinds.DEPLOYMENTS, changed(deployment(), "spec", "replicas", to=2.0))
+    assert isinstance(made["spec"]["replicas"], int)
+    with pytest.raises(BadRequest, match=r"unmarshal number 3000000000 .* of type int32"):
+        await api.patch(kinds.DEPLOYMENTS, "web", {"spec": {"replicas": 3_000_000_000}})
+    with pytest.raises(BadRequest, match=r"cannot unmarshal number .* spec\.replicas"):
+        await api.patch(kinds.DEPLOYMENTS, "web", {"spec": {"replicas": 2.5}})
+    with pytest.raises(BadRequest, match="not JSON"):
+        await api.patch(kinds.DEPLOYMENTS, "web", {"spec": {"replicas": 2**70}})
+
+
 async def test_misformed_times_and_bytes_are_named(api: Api) -> None:
     with pytest.raises(BadRequest, match=r"illegal base64 data in data\.a"):
         await api.create(kinds.SECRETS, {"metadata": {"name": "s"}, "data": {"a": "no base64!"}})

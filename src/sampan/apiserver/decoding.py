@@ -1,6 +1,7 @@
 """From what a client sent to an object of ours: a copy that fits the schema of its kind."""
 
-from typing import Any
+import re
+from typing import Any, Final
 
 import orjson
 
@@ -31,14 +32,23 @@ def decoded(kind: Kind, obj: Any, call: Call) -> Object:
     return copy
 
 
+_WHOLE_FLOAT: Final = re.compile(rb"[:\[,]-?\d+(?:\.0|(?:\.\d+)?e\+?\d+)[,\]}]")
+
+
 def copied(obj: Any) -> Any:
-    """A deep copy of JSON without nulls, which mean nothing in Kubernetes' objects."""
+    """A deep copy of JSON as Go would write it.
+
+    Nulls are left out, since they mean nothing in Kubernetes' objects, and a whole number is no
+    float, since a schema takes 2.0 for an integer and Python does not.
+    """
     try:
         text = orjson.dumps(obj)
     except TypeError as error:
         raise BadRequest(f"not JSON: {error}") from error
     copy = orjson.loads(text)
-    return schemas.without_nulls(copy) if b"null" in text else copy
+    if b"null" in text or _WHOLE_FLOAT.search(text):
+        return schemas.plain(copy)
+    return copy
 
 
 def _check_kind(kind: Kind, obj: Object) -> None:
