@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -9,6 +10,7 @@ import pytest
 
 from sampan.api import kinds
 from sampan.api.objects import Object
+from sampan.apiserver.http.connection import Connection
 from tests.apiserver.http.support import SUCCESS, Live, until
 
 PODS = "/api/v1/namespaces/default/pods"
@@ -124,3 +126,22 @@ async def test_an_agent_that_vanishes_ends_what_its_clients_do(live: Live) -> No
     async with live.agent("n1", logs=dies), asyncio.timeout(5):
         answer = await live.request("GET", f"{PODS}/web/log?container=main&follow=1")
     assert answer.body == b"last words\n"
+
+
+async def test_the_kernel_looks_after_silent_connections(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[socket.socket] = []
+    made = Connection.connection_made
+
+    def noted(self: Connection, transport: asyncio.Transport) -> None:
+        made(self, transport)
+        seen.append(transport.get_extra_info("socket"))
+
+    monkeypatch.setattr(Connection, "connection_made", noted)
+    async with asking(live, "/version") as reader:
+        await reader.readuntil(b"\r\n\r\n")
+        wire = seen[0]
+        assert wire.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert wire.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 20
+        assert wire.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 40_000

@@ -1,6 +1,7 @@
 """One client's connection: bounds on what it may send before it is heard, errors as Statuses."""
 
 import logging
+import socket
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -15,6 +16,13 @@ _IDLE_LIMIT: Final = 120.0  # longer than clients keep idle connections, so that
 _LONGEST_LINE: Final = 64 << 10
 _LONGEST_HEADER: Final = 32 << 10
 _LONGEST_REASON: Final = 100
+
+_KEEPALIVE: Final = {
+    socket.TCP_KEEPIDLE: 20,
+    socket.TCP_KEEPINTVL: 5,
+    socket.TCP_KEEPCNT: 4,
+    socket.TCP_USER_TIMEOUT: 40_000,
+}
 
 _SILENT = logging.Logger("sampan.access", logging.CRITICAL)  # noqa: LOG001 - outside the tree, so that nothing enables it
 log = logging.getLogger(__name__)
@@ -37,6 +45,7 @@ class Connection(RequestHandler):
     def connection_made(self, transport: Any) -> None:
         self._sink = None
         super().connection_made(transport)
+        _notice_the_dead(transport.get_extra_info("socket"))
         if self._keepalive_handle is not None:
             self._keepalive_handle.cancel()
         loop = self._loop
@@ -63,6 +72,14 @@ class Connection(RequestHandler):
         response = answers.refuse(error)
         response.force_close()
         return response
+
+
+def _notice_the_dead(wire: socket.socket | None) -> None:
+    """Have the kernel end a connection whose other side vanished; a watch may be silent for hours."""
+    if wire is None or wire.family == socket.AF_UNIX:
+        return
+    for option, value in _KEEPALIVE.items():
+        wire.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 class Connections(web.Server):

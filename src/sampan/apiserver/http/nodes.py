@@ -12,7 +12,6 @@ from sampan.apiserver.http.images import Images
 from sampan.apiserver.tunnel import Tunnels
 
 _CONTROL_HEARTBEAT: Final = 5.0
-_STREAM_HEARTBEAT: Final = 30.0
 
 
 class Nodes:
@@ -43,7 +42,8 @@ class Nodes:
         node = _node(exchange)
         if not self._tunnels.expects(node, stream_id):
             raise NotFound("nobody asked for this stream, or no longer waits for it")
-        socket = await sockets.accept(exchange, heartbeat=_STREAM_HEARTBEAT)
+        # No heartbeat: its answers would wait behind the data of a client that reads slowly.
+        socket = await sockets.accept(exchange)
         await self._tunnels.dialled(node, stream_id, socket)
         return socket.response
 
