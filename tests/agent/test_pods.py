@@ -11,7 +11,10 @@ import pytest
 
 from sampan.agent.runtime import Container, ExecResult
 from sampan.api import kinds
+from sampan.api.errors import ServiceUnavailable
+from sampan.api.kinds import Kind
 from sampan.api.objects import Object
+from sampan.apiserver.local import LocalClient
 from sampan.testing.clock import VirtualTimeLoop
 from sampan.testing.runtime import Behaviour, FakeRuntime
 from tests.agent.pods_bed import IMAGES, Bed, agent, api, bed, pod, until
@@ -551,3 +554,56 @@ async def test_at_rest_the_agent_asks_the_runtime_only_for_its_lists(tmp_path: P
         await asyncio.sleep(60)
         assert {call for call, _ in b.runtime.calls} <= {"sandboxes", "containers"}
         assert len(b.runtime.calls) <= 4
+
+
+class Unreliable(LocalClient):
+    """A server that can be away."""
+
+    def __init__(self, client: LocalClient) -> None:
+        self.__dict__.update(client.__dict__)
+        self.away = False
+
+    def _check(self) -> None:
+        if self.away:
+            raise ServiceUnavailable("the server is away")
+
+    async def get(self, kind: Kind, name: str, namespace: str = "") -> Object:
+        self._check()
+        return await super().get(kind, name, namespace)
+
+    async def create(self, kind: Kind, obj: Object, *, subresource: str = "") -> Object:
+        self._check()
+        return await super().create(kind, obj, subresource=subresource)
+
+    async def patch(self, *args: Any, **more: Any) -> Object:
+        self._check()
+        return await super().patch(*args, **more)
+
+
+async def test_while_the_server_is_away_containers_are_restarted_all_the_same(
+    tmp_path: Path,
+) -> None:
+    runtime = FakeRuntime(IMAGES)
+    async with api() as direct:
+        client = Unreliable(direct)
+        b = Bed(direct, runtime, tmp_path)
+        settings = {"metadata": {"name": "s", "namespace": "default"}, "data": {"A": "1"}}
+        await direct.create(kinds.CONFIGMAPS, settings)
+        async with agent(client, runtime, tmp_path):
+            await b.create(pod(envFrom=[{"configMapRef": {"name": "s"}}]))
+            await until(b.is_ready)
+            client.away = True
+            runtime.end(runtime.runs()[0].id, 1)
+
+            async def restarted() -> bool:
+                return [run.running for run in runtime.runs()] == [False, True]
+
+            await until(restarted)
+            assert runtime.config(runtime.runs()[-1].id).env["A"] == "1"
+            assert (await b.container())["restartCount"] == 0
+            client.away = False
+
+            async def told() -> bool:
+                return bool((await b.container())["restartCount"] == 1 and await b.is_ready())
+
+            await until(told)
