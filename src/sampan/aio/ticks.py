@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from contextlib import suppress
 from typing import Final, Generic, TypeVar
 
 from msgspec import Struct
@@ -47,6 +46,7 @@ async def with_ticks(
             yield item
     finally:
         following.cancel()
-        with suppress(asyncio.CancelledError, StopAsyncIteration, Exception):
-            await following
+        await asyncio.wait((following,))
+        if not following.cancelled():
+            following.exception()
         await source.aclose()
