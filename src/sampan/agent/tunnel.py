@@ -81,7 +81,8 @@ class Tunnel:
     async def _serve(self, opening: Opening) -> None:
         """Dial the stream that the server asked for, and do there what it asked."""
         try:
-            async with self._client.websocket(f"{STREAMS}/{opening.id}") as websocket:
+            path = f"{STREAMS}/{opening.id}"
+            async with self._client.websocket(path, heartbeat=None) as websocket:
                 await self._do(opening, _Dialled(websocket))
         except (ApiError, OSError, aiohttp.ClientError) as error:
             log.info("%s: the stream broke: %s", opening.verb, error)

@@ -156,18 +156,30 @@ class HttpClient:
 
     @asynccontextmanager
     async def websocket(
-        self, path: str, *, params: Mapping[str, str] | None = None, protocols: Sequence[str] = ()
+        self,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        protocols: Sequence[str] = (),
+        heartbeat: float | None = 10,
     ) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
-        """Open a WebSocket to *path*, without a limit on the size of messages."""
+        """Open a WebSocket to *path*, without a limit on the size of messages.
+
+        With no *heartbeat* the other side may read as slowly as it likes; otherwise a connection
+        that is only full is soon taken for a dead one.
+        """
         try:
             opened = self._streams.ws_connect(
                 self.connection.server + path,
                 params=params,
                 protocols=tuple(protocols),
                 max_msg_size=0,
-                heartbeat=10,
+                heartbeat=heartbeat,
             )
             async with opened as websocket:
+                if heartbeat is None:
+                    connection = websocket.get_extra_info("socket")
+                    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 0)
                 yield websocket
         except aiohttp.WSServerHandshakeError as error:
             raise error_from_status({"message": error.message}, error.status) from error
