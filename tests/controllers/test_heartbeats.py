@@ -32,12 +32,22 @@ async def test_a_lease_that_changes_without_a_renewal_does_not_count() -> None:
     assert beats.heard == {}
 
 
-async def test_a_new_node_has_time_to_begin_and_a_deleted_one_is_forgotten() -> None:
+async def test_a_new_node_has_time_to_begin() -> None:
     beats = Heartbeats()
     beats.note(Delta(Node, None, node("True")))
     assert beats.heard == {"n1": GRACE}
+
+
+async def test_a_deleted_node_is_remembered_but_has_time_again_when_it_comes_back_late() -> None:
+    beats = Heartbeats()
+    await asyncio.sleep(1000)
+    beats.note(Delta(Lease, lease(1), lease(2)))
     beats.note(Delta(Node, node("True"), None))
-    assert beats.heard == {}
+    beats.note(Delta(Node, None, node("True")))
+    assert beats.heard == {"n1": 1000}
+    await asyncio.sleep(1000)
+    beats.note(Delta(Node, None, node("True")))
+    assert beats.heard == {"n1": 2000 + GRACE}
 
 
 async def test_the_agents_own_report_counts_and_our_unknown_does_not() -> None:

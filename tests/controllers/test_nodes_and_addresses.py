@@ -4,9 +4,18 @@ import asyncio
 
 from sampan.api import kinds
 from sampan.api.objects import Node
-from sampan.controllers import load_balancer, node_ipam, pod_gc
+from sampan.controllers import load_balancer, node_ipam, node_lifecycle, pod_gc
 from sampan.controllers.plan import RecordEvent
-from tests.controllers.cluster import add_node, pod, report_ready, running, service, until, world
+from tests.controllers.cluster import (
+    add_node,
+    beat,
+    pod,
+    report_ready,
+    running,
+    service,
+    until,
+    world,
+)
 from tests.controllers.memory_api import MemoryApi
 
 
@@ -84,6 +93,26 @@ async def test_pods_of_a_deleted_node_are_removed_without_grace() -> None:
         await api.delete(kinds.NODES, "n2")
         await until(lambda: len(api.of(kinds.PODS)) == 2)
     assert {p["metadata"]["name"] for p in api.of(kinds.PODS)} == {"a", "unplaced"}
+
+
+async def test_a_node_that_is_deleted_by_mistake_keeps_its_pods_if_its_agent_makes_it_again() -> (
+    None
+):
+    api = MemoryApi()
+    await add_node(api, "n1")
+    await api.create(kinds.PODS, pod("kept", "n1"))
+    which = (pod_gc.CONTROLLER, node_lifecycle.CONTROLLER)
+    alive = {"n1"}
+    async with running(api, which, beat(api, alive), agents=False):
+        await asyncio.sleep(20)
+        await api.delete(kinds.NODES, "n1")
+        await asyncio.sleep(30)
+        await add_node(api, "n1")
+        await asyncio.sleep(30)
+        assert len(api.of(kinds.PODS)) == 1
+        await api.delete(kinds.NODES, "n1")
+        alive.clear()
+        await until(lambda: api.of(kinds.PODS) == [], within=7.5)
 
 
 async def test_pods_on_a_node_that_the_cache_does_not_know_yet_are_left_alone() -> None:

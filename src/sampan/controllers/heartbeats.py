@@ -38,14 +38,18 @@ class Heartbeats:
         self.heard: dict[str, float] = {}
 
     def note(self, delta: Delta[Any]) -> None:
-        """Take note of a node that came, went, reported, or renewed its Lease."""
+        """Take note of a node that came, reported, or renewed its Lease.
+
+        What was heard of it is kept when its Node is deleted: its machine may live on.
+        """
         name = delta.latest.metadata.name
         now = asyncio.get_running_loop().time()
         if delta.view is Node:
             if delta.new is None:
-                self.heard.pop(name, None)
-            elif delta.old is None:
-                self.heard.setdefault(name, now + GRACE)
+                return
+            if delta.old is None:
+                if now - self.heard.get(name, -GRACE) >= GRACE:
+                    self.heard[name] = now + GRACE
             elif _reported(delta.old, delta.new):
                 self.heard[name] = now
         elif _renewed(delta):
