@@ -75,7 +75,7 @@ class Connection(RequestHandler):
 
 
 def _notice_the_dead(wire: socket.socket | None) -> None:
-    """Have the kernel end a connection whose other side vanished; a watch may be silent for hours."""
+    """Have the kernel end a connection whose other side vanished, however silent it was."""
     if wire is None or wire.family == socket.AF_UNIX:
         return
     for option, value in _KEEPALIVE.items():
