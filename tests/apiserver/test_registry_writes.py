@@ -101,6 +101,8 @@ async def test_an_update_without_a_version_wins(api: Api) -> None:
     await api.create(kinds.CONFIGMAPS, config_map(a="1"))
     updated = await api.update(kinds.CONFIGMAPS, config_map(a="2"))
     assert updated["data"] == {"a": "2"}
+    indifferent = changed(config_map(a="3"), "metadata", "resourceVersion", to="0")
+    assert (await api.update(kinds.CONFIGMAPS, indifferent))["data"] == {"a": "3"}
 
 
 async def test_an_update_for_another_uid_conflicts(api: Api) -> None:

@@ -26,6 +26,8 @@ _WITHOUT_GENERATION: Final = frozenset({
     kinds.LEASES.resource, "events.events.k8s.io", "certificatesigningrequests.certificates.k8s.io",
     "storageclasses.storage.k8s.io", "controllerrevisions.apps",
 } - {"replicationcontrollers"})  # fmt: skip
+NO_VERSION: Final = (None, "", "0")
+"""resourceVersions that insist on nothing."""
 _NOT_SPEC: Final = frozenset({"kind", "apiVersion", "metadata", "status"})
 
 
@@ -66,7 +68,7 @@ def named(kind: Kind, namespace: str, obj: Object) -> str:
 def born(kind: Kind, obj: Object, now: datetime) -> None:
     """Set what the server owns of the metadata of a new object."""
     given = obj["metadata"]
-    if given.get("resourceVersion"):
+    if given.get("resourceVersion") not in NO_VERSION:
         raise BadRequest("resourceVersion should not be set on objects to be created")
     meta: Object = {
         "name": given.pop("name", ""),
@@ -110,7 +112,7 @@ def check_preconditions(
     name = meta["name"]
     if uid and uid != meta["uid"]:
         raise _precondition(kind, name, "UID", uid, meta["uid"])
-    if revision and revision != meta["resourceVersion"]:
+    if revision not in NO_VERSION and revision != meta["resourceVersion"]:
         raise conflict(kind, name, subresource=subresource)
 
 

@@ -110,7 +110,8 @@ class Writer:
             )
             return copied(copy)  # type: ignore[no-any-return]
 
-        creates = not subresource and not meta.get("resourceVersion") and _may_create(kind)
+        insists = meta.get("resourceVersion") not in metadata.NO_VERSION
+        creates = not subresource and not insists and _may_create(kind)
         if creates and not await self._reader.exists(kind, namespace, name):
             return Written(await self.create(kind, namespace, copy, call), created=True)
         return await self.alter(kind, namespace, name, make, call, subresource)
