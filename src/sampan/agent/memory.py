@@ -3,7 +3,7 @@
 Both are frozen, so that plans and statuses are made from a snapshot.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -180,7 +180,3 @@ def _recall_container(entry: Object) -> ContainerMemory:
         ready=bool(entry.get("ready")),
         last=entry.get("lastState") or {},
     )
-
-
-def earliest(times: Sequence[datetime | None]) -> datetime | None:
-    return min((time for time in times if time), default=None)

@@ -2,8 +2,7 @@
 
 A key is a Pod's uid, and one worker at a time has it: look at what is known, plan, do, until there
 is nothing left to do now. What wakes a key is news: from the API's watch, from the runtime, from
-probes, from work that went on beside. Nothing polls; every half minute the runtime's lists are
-compared with what is known, in case an event was lost.
+probes, from work that went on beside.
 """
 
 import asyncio
@@ -17,22 +16,18 @@ from sampan.agent.config import AgentConfig
 from sampan.agent.containerconfig import Cluster
 from sampan.agent.env import ConfigError
 from sampan.agent.events import Events
-from sampan.agent.memory import Memory, Seen, recall
+from sampan.agent.lookout import Lookout
+from sampan.agent.memory import recall
 from sampan.agent.payload import is_payload
 from sampan.agent.plan import CheckAgain, Situation, plan
 from sampan.agent.prober import Prober
-from sampan.agent.pulling import IMAGE_PROBLEMS
 from sampan.agent.pulls import Images
-from sampan.agent.record import Record, differs, downward, only_status, stand_in
+from sampan.agent.record import Record, downward, only_status
 from sampan.agent.reporter import LATER, Reporter
 from sampan.agent.resources import node_capacity
 from sampan.agent.runtime import (
-    Container,
-    ContainerEnded,
-    ImageEvent,
     Runtime,
     RuntimeFailure,
-    Sandbox,
 )
 from sampan.agent.sources import Answers, Sources
 from sampan.agent.spec import NodePod
@@ -46,7 +41,6 @@ from sampan.api.objects import EndpointSlice, Service
 from sampan.client.cache import Cache, Delta, Interest
 from sampan.client.interface import Client
 
-RELIST: Final = 30.0
 REFRESH: Final = 20.0
 """How old what a volume shows of the API may get, in seconds."""
 ROUNDS: Final = 64
@@ -73,7 +67,6 @@ class Pods:
         *,
         now: Callable[[], datetime] = _wall_clock,
     ) -> None:
-        self._runtime = runtime
         self._neighbours = neighbours
         self._now = now
         self._records: dict[str, Record] = {}
@@ -105,6 +98,7 @@ class Pods:
         )
         self._reporter = Reporter(client, config.node_ip, self._look)
         self._work = Work(self._tools, flush=self._flush, forget=self._drop)
+        self._lookout = Lookout(self._tools, self._work.containers, self._records)
         self._prober = Prober(
             runtime, self._events, config.node_ip, spawn=self._spawn, poke=self._poke, now=now
         )
@@ -121,8 +115,8 @@ class Pods:
                 await self._neighbours.synced()
                 self._group = group
                 await self._adopt()
-                group.create_task(self._follow_runtime())
-                group.create_task(self._relist_sometimes())
+                group.create_task(self._lookout.follow())
+                group.create_task(self._lookout.relist_sometimes())
                 group.create_task(self._refresh_sometimes())
                 group.create_task(self._events.run())
                 group.create_task(self._reporter.run())
@@ -160,7 +154,7 @@ class Pods:
     async def _settle(self, record: Record) -> None:
         """Plan and do until there is nothing to do now."""
         if record.stale:
-            await self._look_at_runtime(record)
+            await self._lookout.look(record)
         async with Turn(self._starting) as turn:
             for number in range(ROUNDS):
                 steps = plan(self._situation(record))
@@ -264,6 +258,12 @@ class Pods:
     def _taken_up(self, pod: NodePod) -> Record:
         return Record(pod, recall(pod.status, self._now()))
 
+    async def _adopt(self) -> None:
+        """Take up what runs already, and find what runs for nobody any more."""
+        for pod in self._cache.all(NodePod):
+            self._records[pod.uid] = self._taken_up(pod)
+        await self._lookout.adopt()
+
     def _neighbour_changed(self, delta: Delta[Any]) -> None:
         if delta.view is not EndpointSlice:
             return
@@ -277,95 +277,6 @@ class Pods:
                 self._poke(record.uid)
             elif piece.service in awaited_services(record.pod):
                 self._poke(record.uid)
-
-    # What the runtime says
-
-    async def _adopt(self) -> None:
-        """Take up what runs already, and find what runs for nobody any more."""
-        for pod in self._cache.all(NodePod):
-            self._records[pod.uid] = self._taken_up(pod)
-        sandboxes, containers = await self._lists()
-        self._find_orphans(sandboxes)
-        for record in list(self._records.values()):
-            await self._load(record, sandboxes, containers)
-            self._queue.add(record.uid)
-        for uid in self._tools.volumes.held() - set(self._records):
-            self._spawn(asyncio.to_thread(self._tools.volumes.remove, uid))
-
-    async def _lists(self) -> tuple[list[Sandbox], list[Container]]:
-        return list(await self._runtime.sandboxes()), list(await self._runtime.containers())
-
-    def _find_orphans(self, sandboxes: Iterable[Sandbox]) -> list[Record]:
-        orphans = []
-        for sandbox in sandboxes:
-            if sandbox.uid not in self._records:
-                record = Record(stand_in(sandbox), Memory(started_at=self._now()), gone=True)
-                self._records[sandbox.uid] = record
-                orphans.append(record)
-        return orphans
-
-    async def _look_at_runtime(self, record: Record) -> None:
-        await self._load(record, *await self._lists())
-
-    async def _load(
-        self, record: Record, sandboxes: list[Sandbox], containers: list[Container]
-    ) -> None:
-        record.stale = False
-        mine = [s for s in sandboxes if s.uid == record.uid]
-        seen = Seen(
-            tuple([await self._runtime.sandbox(s.id) if s.ready else s for s in mine]),
-            tuple(c for c in containers if c.uid == record.uid),
-        )
-        record.seen = seen
-        for container in seen.containers:
-            await self._work.containers.look(record, container.id)
-
-    async def _follow_runtime(self) -> None:
-        pause = 0.1
-        while True:
-            try:
-                async for event in self._runtime.events():
-                    pause = 0.1
-                    self._heard(event)
-            except RuntimeFailure as error:
-                log.warning("the container runtime is gone: %s; again in %g s", error, pause)
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, 5.0)
-            for record in self._records.values():
-                record.stale = True
-                self._queue.add(record.uid)
-
-    def _heard(self, event: ContainerEnded | ImageEvent) -> None:
-        if isinstance(event, ImageEvent):
-            self._image_came(event.name)
-            return
-        for record in self._records.values():
-            if any(c.id == event.container for c in record.seen.containers):
-                self._spawn(self._work.containers.ended(record, event.container))
-                return
-
-    def _image_came(self, name: str) -> None:
-        """Whoever waits for an image need not wait for the end of a back-off."""
-        self._images.forget(name)
-        for record in self._records.values():
-            for container in record.pod.every_container:
-                memory = record.of(container.name)
-                if memory.waiting and memory.waiting.reason in IMAGE_PROBLEMS:
-                    record.remember(container.name, retry_at=None)
-                    self._queue.add(record.uid)
-
-    async def _relist_sometimes(self) -> None:
-        while True:
-            await asyncio.sleep(RELIST)
-            try:
-                sandboxes, containers = await self._lists()
-            except RuntimeFailure as error:
-                log.info("the container runtime does not answer: %s", error)
-                continue
-            for record in [*self._find_orphans(sandboxes), *self._records.values()]:
-                if differs(record, sandboxes, containers):
-                    record.stale = True
-                    self._queue.add(record.uid)
 
     # Volumes that show what the API has
 

@@ -30,7 +30,6 @@ _HOST_PATHS: Final = {
     "CharDevice": (stat.S_ISCHR, "a character device"),
     "BlockDevice": (stat.S_ISBLK, "a block device"),
 }
-HOLDS_MORE: Final = frozenset({"name"})
 
 
 class Volumes:
@@ -85,7 +84,7 @@ class Volumes:
         elif "hostPath" in volume:
             _check_host_path(place, volume["hostPath"].get("type") or "")
         else:
-            kind = next((key for key in volume if key not in HOLDS_MORE), "nothing")
+            kind = next((key for key in volume if key != "name"), "nothing")
             raise ConfigError(f"volume {volume['name']!r}: this node cannot mount {kind}")
 
     def _place(self, pod: NodePod, volume: Object) -> Path:
