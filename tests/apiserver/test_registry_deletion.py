@@ -1,11 +1,14 @@
 """What deleting means: grace, finalizers, propagation, namespaces."""
 
+import asyncio
+
 import pytest
 
 from sampan.api import kinds
 from sampan.api.errors import Conflict, Forbidden, Invalid, NotFound
 from sampan.apiserver.interface import Call, DeleteOptions, ListOptions, Place
-from tests.apiserver.support import Api, bound, config_map, deployment, pod
+from sampan.store.memory import MemoryStore
+from tests.apiserver.support import Api, bound, config_map, deployment, pod, started
 
 
 async def test_a_plain_object_goes_at_once(api: Api) -> None:
@@ -110,6 +113,29 @@ async def test_a_namespace_terminates_until_it_is_finalized(api: Api) -> None:
     await api.update(kinds.NAMESPACES, {**marked, "spec": {"finalizers": []}}, "finalize")
     with pytest.raises(NotFound):
         await api.get(kinds.NAMESPACES, "team")
+
+
+class Unhurried(MemoryStore):
+    """Lets others go first with every write."""
+
+    async def write(self, key: str, value: bytes | None, *, expect: int) -> int:
+        await asyncio.sleep(0)
+        return await super().write(key, value, expect=expect)
+
+
+async def test_a_namespace_may_be_deleted_while_it_is_being_furnished() -> None:
+    api = await started(Unhurried())
+
+    async def delete_at_once() -> None:
+        while "team" not in await api.names(kinds.NAMESPACES):
+            await asyncio.sleep(0)
+        await api.delete(kinds.NAMESPACES, "team")
+
+    made, _ = await asyncio.gather(
+        api.create(kinds.NAMESPACES, {"metadata": {"name": "team"}}), delete_at_once()
+    )
+    assert made["metadata"]["name"] == "team"
+    assert (await api.get(kinds.NAMESPACES, "team"))["status"]["phase"] == "Terminating"
 
 
 async def test_an_update_cannot_finalize_a_namespace(api: Api) -> None:

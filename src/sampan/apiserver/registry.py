@@ -14,7 +14,13 @@ from random import SystemRandom
 from typing import Any, Final
 
 from sampan.api import kinds
-from sampan.api.errors import AlreadyExists, MethodNotAllowed, NotFound, UnsupportedMediaType
+from sampan.api.errors import (
+    AlreadyExists,
+    Forbidden,
+    MethodNotAllowed,
+    NotFound,
+    UnsupportedMediaType,
+)
 from sampan.api.kinds import Kind
 from sampan.api.objects import Object
 from sampan.apiserver import conversion, furnishing, watching
@@ -46,6 +52,8 @@ from sampan.apiserver.writing import Clock, Writer
 from sampan.client.interface import PatchType
 from sampan.store.interface import Store
 
+_GOING: Final = (NotFound, Forbidden)
+"""What a write gets whose namespace was deleted meanwhile."""
 _BATCH: Final = 64
 """Deletions of a collection that go out at once, so that they share commits."""
 
@@ -88,7 +96,7 @@ class StoreRegistry:
         place = Place(kind, meta.get("namespace", ""), meta["name"])
         found = await self._reader.find(kind, place.namespace, place.name)
         if found is None:
-            with suppress(AlreadyExists):
+            with suppress(AlreadyExists, *_GOING):
                 await self._writer.furnish(kind, place.namespace, obj)
         elif renew and not furnishing.covers(found.object, obj):
             await self.patch(place, obj, PatchType.MERGE, Call())
