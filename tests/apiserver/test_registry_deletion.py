@@ -1,6 +1,7 @@
 """What deleting means: grace, finalizers, propagation, namespaces."""
 
 import asyncio
+from contextlib import aclosing
 
 import pytest
 
@@ -116,20 +117,22 @@ async def test_a_namespace_terminates_until_it_is_finalized(api: Api) -> None:
 
 
 class Unhurried(MemoryStore):
-    """Lets others go first with every write."""
+    """Lets others go first when an account is written."""
 
     async def write(self, key: str, value: bytes | None, *, expect: int) -> int:
-        await asyncio.sleep(0)
+        if "serviceaccounts" in key:
+            await asyncio.sleep(1)
         return await super().write(key, value, expect=expect)
 
 
 async def test_a_namespace_may_be_deleted_while_it_is_being_furnished() -> None:
     api = await started(Unhurried())
+    since = str(api.store.revision)
 
     async def delete_at_once() -> None:
-        while "team" not in await api.names(kinds.NAMESPACES):
-            await asyncio.sleep(0)
-        await api.delete(kinds.NAMESPACES, "team")
+        async with aclosing(api.watch(kinds.NAMESPACES, since=since)) as events:
+            await anext(events)
+            await api.delete(kinds.NAMESPACES, "team")
 
     made, _ = await asyncio.gather(
         api.create(kinds.NAMESPACES, {"metadata": {"name": "team"}}), delete_at_once()
