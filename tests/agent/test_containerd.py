@@ -87,6 +87,22 @@ def test_stopping_a_node_that_never_started_is_no_error(tmp_path: Path) -> None:
 
 
 @needs_node
+def test_what_a_dead_node_left_mounted_is_unmounted_before_anything_is_removed(
+    tmp_path: Path,
+) -> None:
+    config = a_config(tmp_path)
+    precious, point = tmp_path / "precious", config.run_dir / "volumes" / "of a pod"
+    precious.mkdir()
+    point.mkdir(parents=True)
+    (precious / "file").write_text("keep")
+    subprocess.run(["mount", "--bind", precious, point], check=True)
+    stop_node(config)
+    assert (precious / "file").read_text() == "keep"
+    assert not point.exists()
+    assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
+
+
+@needs_node
 def test_it_is_started_once_and_found_by_later_agents(node: AgentConfig) -> None:
     first = ensure_containerd(node)
     assert ensure_containerd(node) == first

@@ -25,6 +25,7 @@ _CNI_PLUGINS: Final = (Path("/usr/lib/cni"), Path("/opt/cni/bin"), Path("/usr/li
 _PLACES: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _LONGEST_SOCKET: Final = 100
 """Of the 107 bytes that a socket's path may have; containerd appends `.ttrpc`."""
+_LARGEST_LOG: Final = 16 << 20
 _CGROUPS: Final = {"cgroup", "cgroup2"}
 
 
@@ -78,10 +79,7 @@ def stop_node(config: AgentConfig) -> None:
     gone already.
     """
     groups = processes.end(config)
-    below = {config.data_dir, config.run_dir}
-    for mount in reversed(list(mountns.mounts())):
-        if below & {Path(mount.point), *Path(mount.point).parents}:
-            mountns.unmount(Path(mount.point))
+    _unmount_below(config.data_dir)
     trees = [Path(mount.point) for mount in mountns.mounts() if mount.kind in _CGROUPS]
     for group in groups:
         for tree in trees:
@@ -109,9 +107,17 @@ def _forget_boot(config: AgentConfig) -> None:
     """Drop what a reboot would: it tells of processes and mounts that are no more."""
     if _inside(config):
         return
-    for directory in (*_binds(config).values(), config.exec_dir):
+    _unmount_below(config.run_dir)
+    run = config.run_dir
+    for directory in (*_binds(config).values(), config.exec_dir, run / "cni", run / "volumes"):
         shutil.rmtree(directory, ignore_errors=True)
     config.containerd_socket.unlink(missing_ok=True)
+
+
+def _unmount_below(directory: Path) -> None:
+    for mount in reversed(list(mountns.mounts())):
+        if Path(mount.point).is_relative_to(directory):
+            mountns.unmount(Path(mount.point))
 
 
 def _check(config: AgentConfig) -> None:
@@ -149,6 +155,8 @@ def _spawn(config: AgentConfig, enter: Callable[[], None] | None) -> Process:
     if not program:
         raise NodeError("containerd is not installed: apt-get install containerd")
     log = config.data_dir / "containerd.log"
+    if log.exists() and log.stat().st_size > _LARGEST_LOG:
+        log.replace(log.with_suffix(".log.old"))
     path = f"{os.environ.get('PATH', '')}:{_PLACES}".lstrip(":")
     try:
         with log.open("ab") as output:

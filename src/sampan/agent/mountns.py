@@ -6,6 +6,7 @@ directories, so that several nodes can share a machine. Mounts made outside late
 
 import ctypes
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -40,7 +41,12 @@ def mounts(process: str = "self") -> Iterator[Mount]:
     for line in text.splitlines():
         before, _, after = line.partition(" - ")
         fields, (kind, *rest) = before.split(" "), after.split(" ")
-        yield Mount(fields[3], fields[4], kind, rest[-1])
+        yield Mount(_plain(fields[3]), _plain(fields[4]), kind, rest[-1])
+
+
+def _plain(path: str) -> str:
+    """Undo the kernel's way of writing blanks, which is octal."""
+    return re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), path)
 
 
 def create(binds: Mapping[Path, Path]) -> None:
