@@ -11,6 +11,7 @@ import pytest
 from sampan.api import kinds
 from sampan.api.objects import Object
 from sampan.apiserver.http.connection import Connection
+from sampan.apiserver.interface import Call, Entry, Place
 from tests.apiserver.http.support import SUCCESS, Live, until
 
 PODS = "/api/v1/namespaces/default/pods"
@@ -145,3 +146,29 @@ async def test_the_kernel_looks_after_silent_connections(
         assert wire.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
         assert wire.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 20
         assert wire.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 40_000
+
+
+async def test_a_write_is_finished_though_its_client_left(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on, done = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    create = live.registry.create
+
+    async def slow(place: Place, obj: Object, call: Call) -> Entry:
+        begun.set()
+        await go_on.wait()
+        entry = await create(place, obj, call)
+        done.set()
+        return entry
+
+    monkeypatch.setattr(live.registry, "create", slow)
+    body = {"metadata": {"name": "c"}}
+    path = "/api/v1/namespaces/default/configmaps"
+    asked = asyncio.ensure_future(live.request("POST", path, body))
+    async with asyncio.timeout(5):
+        await begun.wait()
+        asked.cancel()
+        await asyncio.wait([asked])
+        go_on.set()
+        await done.wait()
+    assert (await live.request("GET", f"{path}/c")).status == 200

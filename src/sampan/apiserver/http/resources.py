@@ -12,6 +12,7 @@ from sampan.api.kinds import PODS
 from sampan.apiserver.authz import Policy
 from sampan.apiserver.http import answers, escalation, forms, negotiate, queries
 from sampan.apiserver.http.exchange import Exchange
+from sampan.apiserver.http.finishing import Finisher
 from sampan.apiserver.http.paths import Target
 from sampan.apiserver.http.watches import Watches
 from sampan.apiserver.interface import Call, Entry, Place, Registry, Written
@@ -25,7 +26,14 @@ _INCLUDES: Final = frozenset({"None", "Metadata", "Object"})
 
 
 class Resources:
-    def __init__(self, registry: Registry, watches: Watches, policy: Callable[[], Policy]) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        watches: Watches,
+        policy: Callable[[], Policy],
+        finisher: Finisher,
+    ) -> None:
+        self._finish = finisher.finish
         self._registry = registry
         self._policy = policy
         self._watches = watches
@@ -71,7 +79,7 @@ class Resources:
         await self._check_grants(
             exchange, place, call, lambda trial: self._registry.create(place, obj, trial)
         )
-        entry = await self._registry.create(place, obj, call)
+        entry = await self._finish(self._registry.create(place, obj, call))
         body = forms.one(place.kind, entry, accepted, _now(), "Object")
         return await answers.send(exchange, body, status=201, warnings=call.warnings)
 
@@ -82,7 +90,7 @@ class Resources:
         await self._check_grants(
             exchange, place, call, lambda trial: self._registry.update(place, obj, trial)
         )
-        written = await self._registry.update(place, obj, call)
+        written = await self._finish(self._registry.update(place, obj, call))
         body = forms.one(place.kind, written.entry, accepted, _now(), "Object")
         status = 201 if written.created else 200
         return await answers.send(exchange, body, status=status, warnings=call.warnings)
@@ -96,7 +104,7 @@ class Resources:
         await self._check_grants(
             exchange, place, call, lambda trial: self._registry.patch(place, patch, how, trial)
         )
-        written = await self._registry.patch(place, patch, how, call)
+        written = await self._finish(self._registry.patch(place, patch, how, call))
         shown = forms.one(place.kind, written.entry, accepted, _now(), "Object")
         status = 201 if written.created else 200
         return await answers.send(exchange, shown, status=status, warnings=call.warnings)
@@ -116,14 +124,16 @@ class Resources:
     async def _delete(self, exchange: Exchange, place: Place) -> web.Response:
         options, dry = queries.delete_options(exchange.query, await _optional(exchange))
         call = queries.call(exchange.query, exchange.user, exchange.agent)
-        result = await self._registry.delete(place, options, _dry(call, dry=dry))
+        result = await self._finish(self._registry.delete(place, options, _dry(call, dry=dry)))
         return await answers.send_object(exchange, result, warnings=call.warnings)
 
     async def _delete_collection(self, exchange: Exchange, place: Place) -> web.Response:
         options, dry = queries.delete_options(exchange.query, await _optional(exchange))
         call = queries.call(exchange.query, exchange.user, exchange.agent)
         which = queries.list_options(exchange.query)
-        page = await self._registry.delete_collection(place, which, options, _dry(call, dry=dry))
+        page = await self._finish(
+            self._registry.delete_collection(place, which, options, _dry(call, dry=dry))
+        )
         return await answers.send(exchange, forms.listed(place.kind, page), warnings=call.warnings)
 
 

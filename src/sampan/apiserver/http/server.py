@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from sampan.apiserver.http.authn import Authenticator
 from sampan.apiserver.http.connection import Connections
+from sampan.apiserver.http.finishing import Finisher
 from sampan.apiserver.http.handler import Handler
 from sampan.apiserver.http.images import Images
 from sampan.apiserver.http.info import Info
@@ -62,6 +63,7 @@ class ApiServer:
         self._watches = Watches()
         self._policies = Policies(registry)
         self._metrics = Metrics()
+        self._finisher = Finisher()
         self._handler = self._assembled(registry)
         self.port = settings.port
         """The port that is listened on, once it is."""
@@ -79,7 +81,7 @@ class ApiServer:
             authenticator=Authenticator(tokens, self._policies.current),
             policies=self._policies,
             restriction=restriction,
-            resources=Resources(registry, self._watches, self._policies.current),
+            resources=Resources(registry, self._watches, self._policies.current, self._finisher),
             special=Special(self._policies, restriction, tokens, streams, portforward, proxy),
             nodes=Nodes(self._tunnels, images),
             joining=Joining(self._pki, facts),
@@ -127,7 +129,7 @@ class ApiServer:
         connections = Connections(self._handler, handler_cancellation=True)
         servers = await self._listen(connections)
         try:
-            async with asyncio.TaskGroup() as group:
+            async with self._finisher.running(), asyncio.TaskGroup() as group:
                 follower = group.create_task(self._policies.follow(), name="policies")
                 yield
                 follower.cancel()
