@@ -1,5 +1,6 @@
 """A registry over the memory store, and short ways to ask it."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
@@ -27,6 +28,14 @@ from sampan.store.memory import MemoryStore
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 ADMIN = User("admin", ("system:masters",))
+
+
+class Yielding(MemoryStore):
+    """Lets others run before each write, as a store with a disk does, so that writes race."""
+
+    async def write(self, key: str, value: bytes | None, *, expect: int) -> int:
+        await asyncio.sleep(0)
+        return await super().write(key, value, expect=expect)
 
 
 class Clock:
@@ -109,7 +118,7 @@ def call(**how: Any) -> Call:
 
 async def started(store: Store | None = None, **settings: Any) -> Api:
     clock = Clock()
-    store = store or MemoryStore()
+    store = store or Yielding()
     registry = StoreRegistry(store, Settings(root_ca="PEM", **settings), clock=clock)
     await registry.start()
     return Api(registry, store, clock)
