@@ -26,7 +26,7 @@ from sampan.testing.images import oci_archive
 IMAGE = "docker.io/sampan-test/busybox:1"
 PATIENCE = 15.0
 _CLONE_NEWNET = 0x40000000
-_PASSING = ("cni plugin not initialized", "ttrpc: closed")
+_PASSING = ("cni plugin not initialized", "ttrpc: closed", "StatusCode.UNAVAILABLE")
 
 
 def missing() -> str:
@@ -152,7 +152,7 @@ class RunningPod:
             labels=labels,
         )
         run = cri.RunPodSandboxRequest(config=self._sandbox_config)
-        self.sandbox = (await _patiently(self.containerd.cri.RunPodSandbox, run)).pod_sandbox_id
+        self.sandbox = (await patiently(self.containerd.cri.RunPodSandbox, run)).pod_sandbox_id
         await self.start_container(*command, **container)
 
     async def start_container(self, *command: str, attempt: int = 0, **container: Any) -> None:
@@ -176,13 +176,13 @@ class RunningPod:
     async def remove(self) -> None:
         if self.sandbox:
             stop = cri.StopPodSandboxRequest(pod_sandbox_id=self.sandbox)
-            await _patiently(self.containerd.cri.StopPodSandbox, stop)
+            await patiently(self.containerd.cri.StopPodSandbox, stop)
             remove = cri.RemovePodSandboxRequest(pod_sandbox_id=self.sandbox)
-            await _patiently(self.containerd.cri.RemovePodSandbox, remove)
+            await patiently(self.containerd.cri.RemovePodSandbox, remove)
 
 
-async def _patiently(call: Any, request: Any) -> Any:
-    """Try again while the network configuration is not read yet, or a container just ends."""
+async def patiently(call: Any, request: Any) -> Any:
+    """Try again while containerd starts or reads its network, or a container is just ending."""
     deadline = time.monotonic() + PATIENCE
     while True:
         try:

@@ -21,6 +21,7 @@ from tests.agent.real_node import (
     node,
     own_config,
     own_network,
+    patiently,
     running_pod,
     set_up,
     wait_until_answers,
@@ -141,7 +142,7 @@ async def test_containers_go_on_while_containerd_is_started_again(node: AgentCon
         assert again != containerd
         assert mountns.namespace_of(again) == namespace, "or it would not see their file systems"
         wait_until_answers(node)
-        assert await pod.containerd.pid(pod.container) == before
+        assert await patiently(pod.containerd.pid, pod.container) == before
         assert Path(f"/proc/{before}").exists()
 
 
