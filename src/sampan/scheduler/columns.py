@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sampan.api.objects import Node, Taint
 from sampan.api.selectors import Requirement
 from sampan.scheduler.census import Census, Kin
-from sampan.scheduler.demand import Demand, HostPort, amounts
+from sampan.scheduler.demand import ATTACHMENT, LARGEST, Demand, HostPort, amounts
 
 Mask: TypeAlias = NDArray[np.bool_]
 Amounts: TypeAlias = NDArray[np.int64]
@@ -127,6 +127,7 @@ class Table:
         self._holders: dict[int, int] = {}
         self._nodes: dict[int, Node] = {}
         self._images: dict[int, dict[str, int]] = {}
+        self._limits: dict[str, Mapping[str, int]] = {}
         self._free: list[int] = []
         self._held: dict[str, Held] = {}
         self._columns: dict[str, LabelColumn] = {}
@@ -183,7 +184,28 @@ class Table:
             empty = np.zeros((1, self.alive.size), np.int64)
             self.capacity = np.vstack([self.capacity, empty])
             self.used = np.vstack([self.used, empty])
+            if name.startswith(ATTACHMENT):
+                self.capacity[number] = LARGEST  # unless a node says how many it takes
         return number
+
+    def set_limits(self, node: str, limits: Mapping[str, int]) -> bool:
+        """Take over how many volumes a node can have attached; say whether that is new."""
+        if self._limits.get(node, {}) == limits:
+            return False
+        self._limits[node] = limits
+        row = self._row(node)
+        for name in limits:
+            self.resource(name)
+        self._set_limits(row)
+        self._release(row)
+        self.standing += 1
+        return True
+
+    def _set_limits(self, row: int) -> None:
+        limits = self._limits.get(self.names[row], {})
+        for name, number in self.resources.items():
+            if name.startswith(ATTACHMENT):
+                self.capacity[number, row] = limits.get(name, LARGEST)
 
     def column(self, key: str) -> LabelColumn:
         """Return one label of all nodes; it is kept up to date from the first question on."""
@@ -199,6 +221,7 @@ class Table:
         for name, value in amounts(node.status.allocatable or node.status.capacity).items():
             number = self.resource(name)  # first: it may replace the array
             self.capacity[number, row] = value
+        self._set_limits(row)
         capacity = np.maximum(self.capacity[:2, row], 1)
         self.per_percent[:, row] = np.where(self.capacity[:2, row] > 0, 100.0 / capacity, 0.0)
         self._reweigh(row)
@@ -380,6 +403,9 @@ class Table:
             setattr(self, name, _wider(getattr(self, name), size))
         for name in ("capacity", "used", "weighed", "per_percent", "share"):
             setattr(self, name, _wider(getattr(self, name), size))
+        for name, number in self.resources.items():
+            if name.startswith(ATTACHMENT):
+                self.capacity[number, self.top :] = LARGEST
         for priority, amounts_ in self.by_priority.items():
             self.by_priority[priority] = _wider(amounts_, size)
         for column in self._columns.values():

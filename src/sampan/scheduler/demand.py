@@ -19,6 +19,9 @@ from sampan.scheduler.views import Container, Pod, PodSpec
 HOSTNAME: Final = "kubernetes.io/hostname"
 ZONE: Final = "topology.kubernetes.io/zone"
 
+PLACEMENT: Final = "sampan.io/placement"
+"""A Pod's annotation: the word for how to choose among nodes."""
+
 WEIGHED_CPU: Final = 100
 WEIGHED_MEMORY: Final = 200 * 1024**2
 """What a container that asks for nothing weighs in scores (kube-scheduler's own defaults)."""
@@ -43,6 +46,29 @@ class HostPort(Struct, frozen=True):
     ip: str
 
 
+class Volumes(Struct, frozen=True):
+    """What a Pod's claims ask, resolved (see `storage`)."""
+
+    blocked: str = ""
+    """Why no node will do, whatever it is."""
+    nodes: tuple[tuple[str, tuple[NodeTerm, ...]], ...] = ()
+    """For each volume: why a node is wrong that none of the terms means."""
+    attached: tuple[tuple[str, int], ...] = ()
+    """How many attachments of each driver."""
+    unbound: bool = False
+    """Whether a claim waits for the choice of a node."""
+
+
+NO_VOLUMES: Final = Volumes()
+
+ATTACHMENT: Final = "attachable-volumes-csi-"
+
+
+def attachment(driver: str) -> str:
+    """Return the name of the resource that volumes of *driver* count as."""
+    return ATTACHMENT + driver
+
+
 @dataclass(frozen=True, slots=True)
 class Demand:
     """Pods with the same *signature* have equal demands. CPU in thousandths, memory in bytes."""
@@ -64,6 +90,9 @@ class Demand:
     affinity: tuple[PodTerm, ...] = ()
     anti_affinity: tuple[PodTerm, ...] = ()
     preferred_pods: tuple[Weighted, ...] = ()
+    volumes: Volumes = NO_VOLUMES
+    placement: str = ""
+    """The word for how to choose among nodes, "" for the profile's own."""
 
 
 @dataclass(slots=True)
@@ -72,12 +101,15 @@ class Demands:
 
     _known: OrderedDict[bytes, Demand] = field(default_factory=OrderedDict)
 
-    def of(self, pod: Pod, together: Term | None = None) -> Demand:
-        """Return *pod*'s demand; *together* are the Pods that it spreads from by default."""
-        signature = signature_of(pod, together)
+    def of(self, pod: Pod, together: Term | None = None, volumes: Volumes = NO_VOLUMES) -> Demand:
+        """Return *pod*'s demand; *together* are the Pods that it spreads from by default.
+
+        *volumes* is what its claims ask, as things are now.
+        """
+        signature = signature_of(pod, together, volumes)
         found = self._known.get(signature)
         if found is None:
-            found = self._known[signature] = read(pod, signature, together)
+            found = self._known[signature] = read(pod, signature, together, volumes)
             if len(self._known) > REMEMBERED:
                 self._known.popitem(last=False)
         return found
@@ -86,23 +118,27 @@ class Demands:
 _encode: Final = msgspec.msgpack.Encoder().encode
 
 
-def signature_of(pod: Pod, together: Term | None = None) -> bytes:
+def signature_of(pod: Pod, together: Term | None = None, volumes: Volumes = NO_VOLUMES) -> bytes:
     """Return bytes that are equal for Pods that place alike, wherever they are bound by now."""
     spec = pod.spec
-    if spec.node_name:
-        spec = msgspec.structs.replace(spec, node_name="")
+    if spec.node_name or spec.volumes:
+        spec = msgspec.structs.replace(spec, node_name="", volumes=[])
     meta = pod.metadata
     selector = together.selector if together else None
-    return _encode((meta.namespace, meta.labels, pod.owner, selector, spec))
+    word = meta.annotations.get(PLACEMENT, "")
+    return _encode((meta.namespace, meta.labels, pod.owner, selector, spec, volumes, word))
 
 
-def read(pod: Pod, signature: bytes, together: Term | None = None) -> Demand:
+def read(
+    pod: Pod, signature: bytes, together: Term | None = None, volumes: Volumes = NO_VOLUMES
+) -> Demand:
     spec, meta = pod.spec, pod.metadata
     affinity = spec.affinity or {}
     nodes = affinity.get("nodeAffinity") or {}
     beside = affinity.get("podAffinity") or {}
     apart = affinity.get("podAntiAffinity") or {}
-    requests = requests_of(spec)
+    requests = requests_of(spec) | dict(volumes.attached)
+    word = meta.annotations.get(PLACEMENT, "")
     spreads = tuple(
         spread(raw, meta.namespace, meta.labels) for raw in spec.topology_spread_constraints
     )
@@ -132,6 +168,8 @@ def read(pod: Pod, signature: bytes, together: Term | None = None) -> Demand:
             *_preferred_pods(beside.get(_PREFERRED), pod, 1),
             *_preferred_pods(apart.get(_PREFERRED), pod, -1),
         ),
+        volumes=volumes,
+        placement=word,
     )
 
 

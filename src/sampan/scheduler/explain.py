@@ -52,6 +52,10 @@ def explain(placer: Placer, ask: Ask, making_room: str = "") -> Explanation:
             charged.append((rule, rows[refused]))
             rows = rows[~refused]
     counted = ", ".join(sorted(f"{number} {reason}" for reason, number in reasons.items()))
+    if blocked := ask.demand.volumes.blocked:
+        return Explanation(
+            f"0/{table.nodes} nodes are available: {blocked}.", "", frozenset({Cure.VOLUME})
+        )
     return Explanation(
         f"0/{table.nodes} nodes are available: {counted}.",
         " ".join((*_details(charged, ask, table), *_preemption(ask, table, making_room))),

@@ -6,7 +6,7 @@ taken back if the binding fails. Refused Pods cost nothing until something chang
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from time import perf_counter
 from typing import Any, Final
@@ -14,9 +14,10 @@ from typing import Any, Final
 from sampan.aio.backoff import Backoff
 from sampan.api import kinds
 from sampan.api.errors import ApiError, Conflict, NotFound
-from sampan.api.objects import Namespace, Node, Object, Service
+from sampan.api.objects import Namespace, Node, Object, Resource, Service
 from sampan.client.cache import Cache, Delta, Interest
 from sampan.client.interface import Client
+from sampan.scheduler import volumes
 from sampan.scheduler.columns import Table
 from sampan.scheduler.demand import Demand, Demands, together_by
 from sampan.scheduler.evictions import Evictions, PodDisruptionBudget
@@ -25,6 +26,7 @@ from sampan.scheduler.news import News
 from sampan.scheduler.place import Placed, Placer, Refused
 from sampan.scheduler.preempt import Preemption, preempt
 from sampan.scheduler.profile import DEFAULT, Cure, Profile
+from sampan.scheduler.storage import CsiNode
 from sampan.scheduler.views import Pod
 from sampan.scheduler.waiting import Waiter, Waiting, WaitingStatistics
 
@@ -39,7 +41,14 @@ SAFETY: Final = 60.0
 REST: Final = 0.001
 """Seconds of rest for every kind of refused Pods before they are tried again."""
 
-FOLLOWED: Final = (Namespace, Node, Pod, Service, PodDisruptionBudget)
+FOLLOWED: Final[Sequence[type[Resource]]] = (
+    Namespace,
+    Node,
+    Pod,
+    Service,
+    PodDisruptionBudget,
+    *volumes.FOLLOWED,
+)
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +93,9 @@ class Scheduler:
         self._cache = Cache(client, [Interest(view, indexes={}) for view in FOLLOWED])
         self._cache.subscribe(self._changed)
         self._evictions = Evictions(client, self._cache, self._news, now)
+        self._volumes = volumes.VolumeBinder(
+            client, bound=self._to_node, failed=self._bind_failed, reread=self._reread
+        )
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -91,6 +103,7 @@ class Scheduler:
             group.create_task(self._decide(), name="scheduler")
             group.create_task(self._preempt_all(), name="scheduler preemption")
             group.create_task(self._evictions.run(), name="scheduler evictions")
+            group.create_task(self._volumes.run(), name="scheduler volumes")
             group.create_task(self._safety(), name="scheduler safety")
             for number in range(BINDERS):
                 group.create_task(self._bind_all(), name=f"binder {number}")
@@ -113,6 +126,12 @@ class Scheduler:
                 labels = delta.new.metadata.labels if delta.new else None
                 if self._table.set_namespace(delta.latest.metadata.name, labels):
                     self._cure(Cure.NAMESPACE)
+            case CsiNode():
+                limits = delta.new.limits if delta.new else {}
+                if self._table.set_limits(delta.latest.metadata.name, limits):
+                    self._cure(Cure.NODE)
+            case _:
+                self._volumes.changed(delta)
 
     def _node_changed(self, delta: Delta[Node]) -> None:
         if delta.new is None:
@@ -124,17 +143,19 @@ class Scheduler:
     def _pod_changed(self, delta: Delta[Pod]) -> None:
         old, new = delta.old, delta.new
         if old and (new is None or new.metadata.uid != old.metadata.uid):
-            self._gone(old.metadata.uid)
+            self._gone(old)
         if new is None:
             return
         if new.finished:
-            self._gone(new.metadata.uid)
+            self._gone(new)
         elif not new.spec.node_name:
             self._pending(new)
         elif old is None or _differ(old, new):
             self._bound(new)
 
-    def _gone(self, uid: str) -> None:
+    def _gone(self, pod: Pod) -> None:
+        uid = pod.metadata.uid
+        self._volumes.gone(pod)
         self._waiting.drop(uid)
         self._news.forget(uid)
         self._placer.denominate(uid)
@@ -150,6 +171,7 @@ class Scheduler:
         self._placer.denominate(uid)
         self._evictions.know(pod)
         demand = self._read(pod) or self._demands.of(Pod(metadata=pod.metadata))
+        self._volumes.placed(pod)
         held = self._table.held(uid)
         as_assumed = held and (self._table.names[held.row], held.demand) == (node, demand)
         if held and as_assumed and held.leaving == leaving:
@@ -190,15 +212,23 @@ class Scheduler:
 
     def _demand(self, pod: Pod) -> Demand:
         """Return what *pod* asks; without an owner it stands apart from its Services' Pods."""
+        needs = self._volumes.needs(pod)
         if pod.owner or pod.spec.topology_spread_constraints:
-            return self._demands.of(pod)
+            return self._demands.of(pod, volumes=needs)
         labels = pod.metadata.labels.items()
         selectors = [
             service.spec.selector
             for service in self._cache.all(Service, pod.metadata.namespace)
             if service.spec.selector and service.spec.selector.items() <= labels
         ]
-        return self._demands.of(pod, together_by(pod.metadata.namespace, selectors))
+        return self._demands.of(pod, together_by(pod.metadata.namespace, selectors), needs)
+
+    def _reread(self, pod: Pod) -> None:
+        """Read *pod* again, as something about its claims has changed."""
+        if pod.spec.node_name:
+            self._bound(pod)
+        else:
+            self._pending(pod)
 
     def _cure(self, cure: Cure) -> None:
         self._cures.add(cure)
@@ -209,8 +239,8 @@ class Scheduler:
     async def _decide(self) -> None:
         await self._cache.synced()
         for pod in self._cache.all(Pod):
-            if not pod.spec.node_name and not pod.finished:
-                self._pending(pod)  # again: by now all Services are known
+            if not pod.finished and (pod.spec.volumes or not pod.spec.node_name):
+                self._reread(pod)  # by now all Services and claims are known
         while True:
             self._turn.clear()
             self._wake()
@@ -264,8 +294,15 @@ class Scheduler:
         self._news.forget(placed.uid)
         self._evictions.give_up(placed.uid)
         self._evictions.know(waiter.pod)
-        self._to_bind.put_nowait((waiter, placed.node))
         self._cures.add(Cure.POD_CAME)
+        if waiter.pod.spec.volumes:
+            labels = self._table.labels[self._table.rows[placed.node]]
+            self._volumes.take(waiter, placed.node, labels)
+        else:
+            self._to_node(waiter, placed.node)
+
+    def _to_node(self, waiter: Waiter, node: str) -> None:
+        self._to_bind.put_nowait((waiter, node))
 
     def _refused(self, refused: Refused) -> None:
         waiter, demand = self._waiting.get(refused.uid), refused.demand
@@ -389,6 +426,7 @@ class Scheduler:
             return
         if self._table.remove(meta.uid):
             self._cure(Cure.POD_GONE)
+        self._volumes.unplaced(waiter.pod)
         waiter.failures += 1
         pause = self._backoff.delay(waiter.failures)
         log.info("binding %s to %s: %s; again in %g s", meta.key, node, error, pause)
@@ -404,7 +442,7 @@ class Scheduler:
         if known is None or known.metadata.uid != meta.uid or known.metadata.deleting:
             return
         if meta.uid not in self._waiting and not known.spec.node_name:
-            waiter.pod = known
+            waiter.pod, waiter.demand = known, self._read(known) or waiter.demand
             self._waiting.put_back(waiter)
             self._turn.set()
 

@@ -22,6 +22,8 @@ class Cure(Enum):
     POD_GONE = auto()
     POD_CAME = auto()
     NAMESPACE = auto()
+    VOLUME = auto()
+    """A claim or a volume is not what it was; the Pods that this concerns are read anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ class Profile:
 
 
 _ROOM: Final = frozenset({Cure.NODE, Cure.POD_GONE})
+_CLAIM: Final = frozenset({Cure.NODE, Cure.VOLUME})
 _SKEW: Final = _ROOM | {Cure.POD_CAME}
 
 DEFAULT: Final = Profile(
@@ -69,6 +72,7 @@ DEFAULT: Final = Profile(
             Filter("NodeUnschedulable", standing.cordoned, standing.cordoned_detail),
             Filter("TaintToleration", standing.tainted, standing.tainted_detail),
             Filter("NodeAffinity", standing.unselected, standing.unselected_detail),
+            Filter("VolumeBinding", standing.out_of_reach, standing.out_of_reach_detail, _CLAIM),
         ),
         scores=(
             Score("TaintToleration", 3, standing.few_taints),
@@ -80,6 +84,7 @@ DEFAULT: Final = Profile(
         filters=(
             Filter("NodePorts", room.port_taken, room.port_taken_detail, _ROOM),
             Filter("NodeResourcesFit", room.too_little, room.too_little_detail, _ROOM),
+            Filter("NodeVolumeLimits", room.too_many_volumes, room.too_many_volumes_detail, _ROOM),
         ),
         scores=(
             Score("LeastAllocated", 1, room.least_allocated),

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from sampan.scheduler.ask import Ask
-from sampan.scheduler.columns import CPU, MEMORY, Mask, Ratings, Rows, Table
-from sampan.scheduler.demand import HostPort
+from sampan.scheduler.columns import CPU, MEMORY, Amounts, Mask, Ratings, Rows, Table
+from sampan.scheduler.demand import ATTACHMENT, HostPort
 from sampan.scheduler.words import written
 
 ANY_ADDRESS = frozenset({"0.0.0.0", "::"})
@@ -17,15 +17,23 @@ ANY_ADDRESS = frozenset({"0.0.0.0", "::"})
 
 def too_little(ask: Ask, table: Table, rows: Rows) -> Iterator[tuple[str, Mask]]:
     for number, name, amount in ask.requests:
-        free = table.capacity[number, : table.top][rows] - table.used[number, : table.top][rows]
-        yield "Too many pods" if name == "pods" else f"Insufficient {name}", free < amount
+        if not name.startswith(ATTACHMENT):
+            reason = "Too many pods" if name == "pods" else f"Insufficient {name}"
+            yield reason, _free(number, table, rows) < amount
+
+
+def _free(number: int, table: Table, rows: Rows) -> Amounts:
+    free: Amounts = (
+        table.capacity[number, : table.top][rows] - table.used[number, : table.top][rows]
+    )
+    return free
 
 
 def too_little_detail(ask: Ask, table: Table, row: int) -> str:
     lacking = []
     for number, name, amount in ask.requests:
         capacity, used = int(table.capacity[number, row]), int(table.used[number, row])
-        if capacity - used >= amount:
+        if capacity - used >= amount or name.startswith(ATTACHMENT):
             continue
         if name == "pods":
             lacking.append(f"runs {used} of at most {capacity} Pods")
@@ -33,6 +41,22 @@ def too_little_detail(ask: Ask, table: Table, row: int) -> str:
             free = written(name, max(capacity - used, 0))
             lacking.append(f"needs {written(name, amount, unit=True)}, {free} free")
     return " and ".join(lacking)
+
+
+def too_many_volumes(ask: Ask, table: Table, rows: Rows) -> Iterator[tuple[str, Mask]]:
+    for number, name, amount in ask.requests:
+        if name.startswith(ATTACHMENT):
+            yield "node(s) exceed max volume count", _free(number, table, rows) < amount
+
+
+def too_many_volumes_detail(ask: Ask, table: Table, row: int) -> str:
+    return " and ".join(
+        f"has {table.used[number, row]} of at most {table.capacity[number, row]} volumes of "
+        f"{name.removeprefix(ATTACHMENT)} attached, and {amount} more are asked for"
+        for number, name, amount in ask.requests
+        if name.startswith(ATTACHMENT)
+        and table.capacity[number, row] - table.used[number, row] < amount
+    )
 
 
 def port_taken(ask: Ask, table: Table, rows: Rows) -> Iterator[tuple[str, Mask]]:

@@ -68,6 +68,30 @@ def unselected_detail(ask: Ask, table: Table, row: int) -> str:
     return f"needs {terms}" if terms else "its node affinity has no term, which means no node"
 
 
+def out_of_reach(ask: Ask, table: Table, rows: Rows) -> Iterator[tuple[str, Mask]]:
+    """Nodes from which a volume cannot be used, or for which none can be had."""
+    volumes = ask.demand.volumes
+    if volumes.blocked:
+        yield volumes.blocked, np.ones(count(table, rows), np.bool_)
+    for reason, terms in volumes.nodes:
+        reached = np.zeros(count(table, rows), np.bool_)
+        for term in terms:
+            reached |= _matching(term, table, rows)
+        yield reason, ~reached
+
+
+def out_of_reach_detail(ask: Ask, table: Table, row: int) -> str:
+    one = np.array([row])
+    for reason, terms in ask.demand.volumes.nodes:
+        if any(_matching(term, table, one)[0] for term in terms):
+            continue
+        wanted = " or ".join(map(_spelled, terms))
+        if not wanted:
+            return "no volume that is free satisfies its claim, and none can be made"
+        return f"{'its volume' if 'bind' not in reason else 'a volume for it'} is at {wanted}"
+    return ask.demand.volumes.blocked
+
+
 def selected(demand: Demand, table: Table, rows: Rows) -> Mask:
     """Say which nodes the selector and the required node affinity choose."""
     chosen = _all(demand.node_selector, table, rows)

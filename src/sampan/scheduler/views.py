@@ -23,6 +23,14 @@ class Container(View):
     restart_policy: str = ""
 
 
+class PodVolume(View):
+    """The volumes that bind a Pod to nodes; others have neither claim nor template."""
+
+    name: str = ""
+    persistent_volume_claim: Object | None = None
+    ephemeral: Object | None = None
+
+
 class PodSpec(View):
     node_name: str = ""
     containers: list[Container] = field(default_factory=list)
@@ -37,6 +45,7 @@ class PodSpec(View):
     scheduler_name: str = "default-scheduler"
     priority: int = 0
     preemption_policy: str = "PreemptLowerPriority"
+    volumes: list[PodVolume] = field(default_factory=list)
 
 
 class PodStatus(View):

@@ -80,8 +80,11 @@ class Waiting:
         if waiter and waiter.demand.signature == demand.signature:
             waiter.pod = pod
             return
-        if waiter:
+        if waiter:  # it asks for something else now, but keeps its turn
             self.drop(uid)
+            waiter.pod, waiter.demand = pod, demand
+            self.put_back(waiter)
+            return
         self._arrivals += 1
         self.put_back(Waiter(pod, demand, self._arrivals))
 
