@@ -11,7 +11,7 @@ from typing import Final
 
 from sampan.agent import files
 from sampan.agent.env import ConfigError, Surroundings, expand
-from sampan.agent.payload import TokenSource, is_payload, payload, references, tokens
+from sampan.agent.payload import File, TokenSource, is_payload, payload, references, tokens
 from sampan.agent.runtime import Mount
 from sampan.agent.sources import Answers, Sources
 from sampan.agent.spec import ContainerSpec, NodePod, VolumeMount
@@ -37,6 +37,8 @@ class Volumes:
         self._kept = kept
         self._gone = gone
         self._sources = sources
+        self._shown: dict[str, dict[Path, Mapping[str, File]]] = {}
+        """What was last written, by Pod, so that seeing no change costs no system call."""
 
     def directory(self, uid: str) -> Path:
         """Where a Pod's own small files are, such as its /etc/hosts."""
@@ -58,21 +60,34 @@ class Volumes:
         pod = around.pod
         volumes = [volume for volume in pod.spec.volumes if is_payload(volume)]
         found = await self._sources.fetch(pod.metadata.namespace, references(volumes), answers)
+        shown = self._shown.setdefault(pod.uid, {})
         changed = False
         for volume in volumes:
             directory = self._place(pod, volume)
             issued = await self._issue(pod, tokens(volume), directory)
             content = payload(volume, around, found, issued)
-            changed |= files.write_all(directory, content, _group(pod))
+            if content != shown.get(directory):
+                changed |= files.write_all(directory, content, _group(pod))
+                shown[directory] = content
         return changed
 
     async def _issue(
         self, pod: NodePod, wanted: Sequence[TokenSource], directory: Path
     ) -> Mapping[TokenSource, str]:
         return {
-            source: await self._sources.token(pod, source, _held(directory / source.path))
+            source: await self._sources.token(pod, source, self._held(pod, directory, source.path))
             for source in wanted
         }
+
+    def _held(self, pod: NodePod, directory: Path, path: str) -> str:
+        """The token that a volume shows now."""
+        shown = self._shown.get(pod.uid, {}).get(directory, {})
+        if path in shown:
+            return shown[path].data.decode()
+        try:
+            return (directory / path).read_text()
+        except OSError:
+            return ""
 
     def _make(self, pod: NodePod, volume: Object, group: int | None) -> None:
         place = self._place(pod, volume)
@@ -122,6 +137,7 @@ class Volumes:
         """Remove all that a Pod had; slow when it wrote a lot."""
         for root in (self._gone, self._kept):
             files.remove_tree(root / uid)
+        self._shown.pop(uid, None)
 
     def held(self) -> set[str]:
         """The uids of the Pods that have something here."""
@@ -132,13 +148,6 @@ class Volumes:
 def _group(pod: NodePod) -> int | None:
     group = pod.spec.security_context.get("fsGroup")
     return None if group is None else int(group)
-
-
-def _held(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError:
-        return ""
 
 
 def _check_host_path(path: Path, kind: str) -> None:
