@@ -29,6 +29,7 @@ from sampan.client.enrol import Credentials, enrol
 if TYPE_CHECKING:
     from sampan.apiserver.pki import Pki
     from sampan.client.interface import Client
+    from sampan.scheduler.own import OwnRules
 
 LOG_LEVEL: Final = "SAMPAN_LOG_LEVEL"
 """The environment variable for more or less talk: DEBUG, INFO (the default), WARNING."""
@@ -55,6 +56,8 @@ class ServerConfig(Struct, frozen=True, kw_only=True):
     service_ip: str = "10.43.0.1"
     """The API server's own address among the Services'."""
     dns_ip: str = "10.43.0.10"
+    scheduler_rules: Path | None = None
+    """A file of scheduling rules of the user's own."""
 
     @property
     def url(self) -> str:
@@ -91,6 +94,7 @@ async def _server(config: ServerConfig, node: AgentConfig | None, started: Start
     from sampan.store.errors import CannotOpen
     from sampan.store.sqlite import SqliteStore
 
+    own = _own_rules(config)
     try:
         config.data_dir.mkdir(parents=True, exist_ok=True)
         addresses = {config.advertise, config.service_ip, *config.listen} - {"0.0.0.0", "::"}
@@ -122,22 +126,37 @@ async def _server(config: ServerConfig, node: AgentConfig | None, started: Start
         async with ApiServer(registry, pki, settings).serving():
             keys.write_kubeconfig(config.data_dir / "kubeconfig", config.url, pki)
             started(pki.join_token)
-            await supervise(_works(config, pki, LocalClient(registry), node))
+            await supervise(_works(config, pki, LocalClient(registry), node, own))
     except CannotListen as error:
         raise CannotStart(f"{error}; stop what listens there, or choose another --port") from error
     finally:
         await store.close()
 
 
+def _own_rules(config: ServerConfig) -> "OwnRules | None":
+    if config.scheduler_rules is None:
+        return None
+    from sampan.scheduler.own import BadRules, load
+
+    try:
+        return load(config.scheduler_rules)
+    except BadRules as error:
+        raise CannotStart(str(error)) from error
+
+
 def _works(
-    config: ServerConfig, pki: "Pki", client: "Client", node: AgentConfig | None
+    config: ServerConfig,
+    pki: "Pki",
+    client: "Client",
+    node: AgentConfig | None,
+    own: "OwnRules | None",
 ) -> Mapping[str, Work]:
     from sampan.controllers.roster import run_all
     from sampan.scheduler.loop import run as schedule
 
     works: dict[str, Work] = {
         "controllers": partial(run_all, client, ca_pem=pki.ca_pem.decode()),
-        "scheduler": partial(schedule, client),
+        "scheduler": partial(schedule, client, own=own),
     }
     if node:
         works["node"] = partial(_own_node, config, pki, node)

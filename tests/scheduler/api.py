@@ -9,6 +9,7 @@ from sampan.api.errors import ApiError, Conflict
 from sampan.api.kinds import Kind
 from sampan.api.objects import Object
 from sampan.scheduler.loop import Scheduler
+from sampan.scheduler.own import OwnRules
 from tests.controllers.memory_api import MemoryApi
 
 
@@ -59,9 +60,9 @@ class BindingApi(MemoryApi):
 
 
 @asynccontextmanager
-async def scheduling(api: BindingApi) -> AsyncIterator[Scheduler]:
+async def scheduling(api: BindingApi, own: OwnRules | None = None) -> AsyncIterator[Scheduler]:
     """Run a scheduler while the block lasts."""
-    scheduler = Scheduler(api, now=api.now)
+    scheduler = Scheduler(api, own=own, now=api.now)
     async with asyncio.TaskGroup() as group:
         task = group.create_task(scheduler.run())
         yield scheduler

@@ -1,5 +1,6 @@
 from sampan.scheduler.ask import bind, release
 from sampan.scheduler.demand import ZONE
+from sampan.scheduler.profile import DEFAULT
 from tests.scheduler.support import Cluster, apart, beside, likes, node, pod, spread
 
 WEB = {"app": "web"}
@@ -15,7 +16,7 @@ def test_nothing_is_kept_of_pods_and_demands_that_are_gone() -> None:
         pod(labels=WEB, topologySpreadConstraints=[spread(WEB)]),
         pod(labels=WEB, affinity=apart({"app": "db"}, namespaceSelector={})),
     ]
-    asks = [bind(cluster.demand(each), cluster.table) for each in several]
+    asks = [bind(cluster.demand(each), cluster.table, DEFAULT) for each in several]
     for each in several:
         cluster.bind(each, "n1")
         cluster.bind(each, "n2", leaving=True)
@@ -35,7 +36,7 @@ def test_a_claim_that_nobody_holds_any_more_is_taken_from_those_it_meant() -> No
     guard = pod(labels={"app": "db"}, affinity=apart(WEB))
     cluster.bind(pod(labels=WEB), "n1")
     cluster.bind(guard, "n1")
-    ask = bind(cluster.demand(pod(labels=WEB)), cluster.table)
+    ask = bind(cluster.demand(pod(labels=WEB)), cluster.table, DEFAULT)
     assert len(ask.kin.claims) == 1
     cluster.remove(guard)
     assert ask.kin.claims == []
@@ -47,6 +48,6 @@ def test_a_tally_that_comes_late_counts_who_is_there_already() -> None:
     cluster.bind(pod(labels=WEB), "n1", leaving=True)
     constraint = spread(WEB)
     wanted = pod(labels=WEB, affinity=apart(WEB), topologySpreadConstraints=[constraint])
-    ask = bind(cluster.demand(wanted), cluster.table)
+    ask = bind(cluster.demand(wanted), cluster.table, DEFAULT)
     [(_, staying)], [(_, everyone)] = ask.company.hard, ask.company.apart
     assert (staying.counts[0], everyone.counts[0]) == (1, 2)

@@ -2,7 +2,7 @@
 
 from sampan.scheduler.demand import ZONE
 from sampan.scheduler.explain import LONGEST
-from sampan.scheduler.profile import Cure
+from sampan.scheduler.rules import Cure
 from tests.scheduler.support import Cluster, apart, beside, node, pod, spread
 
 WEB = {"app": "web"}

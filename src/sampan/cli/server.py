@@ -17,6 +17,7 @@ PORT = 6443
 
 
 def server(
+    *,
     data_dir: Annotated[Path, typer.Option(help="The cluster's state, keys and images.")] = DATA,
     listen: Annotated[
         list[str] | None, typer.Option(help="An address to listen on; may be repeated. Else all.")
@@ -32,6 +33,9 @@ def server(
     agent_data_dir: Annotated[Path, typer.Option(help="The node's images, logs, volumes.")] = (
         agent.DATA
     ),
+    scheduler_rules: Annotated[
+        Path | None, typer.Option(help="A Python file of scheduling rules of your own.")
+    ] = None,
     agent_run_dir: Annotated[Path, typer.Option(help="What of the node a reboot may take.")] = (
         agent.RUN
     ),
@@ -56,7 +60,11 @@ def server(
     from sampan import assembly  # noqa: PLC0415 - heavy; containerd starts meanwhile
 
     config = assembly.ServerConfig(
-        data_dir=data_dir, listen=tuple(listen or ("0.0.0.0",)), port=port, advertise=advertise
+        data_dir=data_dir,
+        listen=tuple(listen or ("0.0.0.0",)),
+        port=port,
+        advertise=advertise,
+        scheduler_rules=scheduler_rules,
     )
     try:
         assembly.run_server(config, node=node, started=partial(_tell, config.url))

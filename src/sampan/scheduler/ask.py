@@ -4,7 +4,7 @@ All Pods with the same demand share one `Ask`.
 """
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,9 @@ from sampan.scheduler.census import Kin, Tally
 from sampan.scheduler.columns import Index, Ratings, Rows, Table
 from sampan.scheduler.demand import Demand
 from sampan.scheduler.terms import PodTerm, Spread, Weighted
+
+if TYPE_CHECKING:
+    from sampan.scheduler.profile import Profile
 
 NOWHERE: Final = -np.inf
 """The rating of a node that a filter refuses."""
@@ -42,6 +45,7 @@ class Company:
 @dataclass(slots=True, eq=False)
 class Ask:
     demand: Demand
+    profile: "Profile"
     kin: Kin
     requests: tuple[tuple[int, str, int], ...]
     """Number, name and amount of each resource."""
@@ -72,12 +76,13 @@ class Domains:
     number: int
 
 
-def bind(demand: Demand, table: Table) -> Ask:
-    """Return *demand* as an Ask of *table*; give it back by `release`."""
+def bind(demand: Demand, table: Table, profile: "Profile") -> Ask:
+    """Return *demand* as an Ask of *table* by *profile*; give it back by `release`."""
     census = table.census
     spreads = [
         (constraint, census.use_tally(constraint.term, staying=True))
         for constraint in demand.spreads
+        if profile.policy.spreads_by_default or not constraint.by_default
     ]
     terms = (pods.term for pods in demand.affinity)
     company = Company(
@@ -96,7 +101,7 @@ def bind(demand: Demand, table: Table) -> Ask:
     requests = tuple(
         (table.resource(name), name, value) for name, value in demand.requests.items() if value
     )
-    return Ask(demand, census.use_kin(demand), requests, company)
+    return Ask(demand, profile, census.use_kin(demand), requests, company)
 
 
 def release(ask: Ask, table: Table) -> None:

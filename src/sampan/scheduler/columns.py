@@ -90,7 +90,7 @@ class Held:
 
 
 class Table:
-    def __init__(self, size: int = 16) -> None:
+    def __init__(self, size: int = 16) -> None:  # noqa: PLR0915 - a line a column
         self.top = 0
         """Rows from here on have never been used."""
         self.names: list[str] = []
@@ -124,6 +124,9 @@ class Table:
         self.reserved: dict[str, tuple[Demand, int]] = {}
         """Pods that others make room for: demand and row. The room is used as far as all others
         can see, though the Pod is not there."""
+        self.latest = -1
+        """The row that the last Pod was placed on, as against told of by others."""
+        self.placements = 0
         self._holders: dict[int, int] = {}
         self._nodes: dict[int, Node] = {}
         self._images: dict[int, dict[str, int]] = {}

@@ -91,6 +91,7 @@ class Demand:
     anti_affinity: tuple[PodTerm, ...] = ()
     preferred_pods: tuple[Weighted, ...] = ()
     volumes: Volumes = NO_VOLUMES
+    scheduler: str = ""
     placement: str = ""
     """The word for how to choose among nodes, "" for the profile's own."""
 
@@ -169,6 +170,7 @@ def read(
             *_preferred_pods(apart.get(_PREFERRED), pod, -1),
         ),
         volumes=volumes,
+        scheduler=spec.scheduler_name,
         placement=word,
     )
 

@@ -92,6 +92,10 @@ class Evictions:
         """Remember where to find a Pod that counts on some node."""
         self._keys[pod.metadata.uid] = (pod.metadata.namespace, pod.metadata.name)
 
+    def key(self, uid: str) -> tuple[str, str] | None:
+        """Return namespace and name of a Pod that counts on some node."""
+        return self._keys.get(uid)
+
     @property
     def circumstances(self) -> Circumstances:
         return Circumstances(list(self._budgets.values()), self._started)

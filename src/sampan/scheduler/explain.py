@@ -13,7 +13,7 @@ import numpy as np
 from sampan.scheduler.ask import Ask
 from sampan.scheduler.columns import Index, Mask, Table
 from sampan.scheduler.place import Placer
-from sampan.scheduler.profile import Cure, Filter
+from sampan.scheduler.rules import Cure, Filter
 from sampan.scheduler.standing import count
 
 FRANK: Final = 3
@@ -46,7 +46,7 @@ def explain(placer: Placer, ask: Ask, making_room: str = "") -> Explanation:
         return Explanation("no nodes available to schedule pods.", "", frozenset({Cure.NODE}))
     reasons: Counter[str] = Counter()
     charged: list[tuple[Filter, Index]] = []
-    for rule in placer.profile.filters:
+    for rule in ask.profile.filters:
         refused = _charge(rule, ask, table, rows, reasons)
         if refused.any():
             charged.append((rule, rows[refused]))

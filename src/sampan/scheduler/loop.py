@@ -6,7 +6,7 @@ taken back if the binding fails. Refused Pods cost nothing until something chang
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from time import perf_counter
 from typing import Any, Final
@@ -19,13 +19,17 @@ from sampan.client.cache import Cache, Delta, Interest
 from sampan.client.interface import Client
 from sampan.scheduler import volumes
 from sampan.scheduler.columns import Table
-from sampan.scheduler.demand import Demand, Demands, together_by
+from sampan.scheduler.demand import PLACEMENT, Demand, Demands, together_by
 from sampan.scheduler.evictions import Evictions, PodDisruptionBudget
 from sampan.scheduler.explain import Explanation, explain
+from sampan.scheduler.meter import Meter, Spent
 from sampan.scheduler.news import News
+from sampan.scheduler.own import OwnRules
 from sampan.scheduler.place import Placed, Placer, Refused
+from sampan.scheduler.policies import POLICIES
 from sampan.scheduler.preempt import Preemption, preempt
-from sampan.scheduler.profile import DEFAULT, Cure, Profile
+from sampan.scheduler.profile import profiles
+from sampan.scheduler.rules import Cure
 from sampan.scheduler.storage import CsiNode
 from sampan.scheduler.views import Pod
 from sampan.scheduler.waiting import Waiter, Waiting, WaitingStatistics
@@ -60,11 +64,14 @@ def wall_clock() -> datetime:
 async def run(
     client: Client,
     *,
-    scheduler_name: str = "default-scheduler",
+    own: OwnRules | None = None,
     now: Callable[[], datetime] = wall_clock,
 ) -> None:
-    """Give every Pod that asks for *scheduler_name* a node, until cancelled."""
-    await Scheduler(client, scheduler_name=scheduler_name, now=now).run()
+    """Give every Pod that asks for one of our profiles a node, until cancelled.
+
+    *own* are a user's rules and profiles, beside the built-in ones.
+    """
+    await Scheduler(client, own=own, now=now).run()
 
 
 class Scheduler:
@@ -72,17 +79,17 @@ class Scheduler:
         self,
         client: Client,
         *,
-        scheduler_name: str = "default-scheduler",
-        profile: Profile = DEFAULT,
+        own: OwnRules | None = None,
         now: Callable[[], datetime] = wall_clock,
     ) -> None:
         self._client = client
-        self._name = scheduler_name
+        self._own = own
+        self._profiles = own.profiles if own else profiles()
         self._table = Table()
-        self._placer = Placer(self._table, profile)
+        self._placer = Placer(self._table, self._profiles, Meter(perf_counter))
         self._demands = Demands()
         self._waiting = Waiting()
-        self._news = News(client, scheduler_name, now)
+        self._news = News(client, now)
         self._to_bind: asyncio.Queue[tuple[Waiter, str]] = asyncio.Queue()
         self._backoff = Backoff(first=0.05, cap=10.0)
         self._turn = asyncio.Event()
@@ -111,6 +118,10 @@ class Scheduler:
 
     def statistics(self) -> WaitingStatistics:
         return self._waiting.statistics()
+
+    def rule_times(self) -> Mapping[str, Spent]:
+        """How often each rule was asked, and how long that took in all."""
+        return self._placer.meter.rules
 
     # ---- what changed
 
@@ -184,7 +195,7 @@ class Scheduler:
 
     def _pending(self, pod: Pod) -> None:
         uid = pod.metadata.uid
-        if pod.spec.scheduler_name != self._name or self._table.held(uid):
+        if pod.spec.scheduler_name not in self._profiles or self._table.held(uid):
             return  # another scheduler's, or on its way to a node
         if pod.metadata.deleting:
             self._waiting.drop(uid)
@@ -194,6 +205,10 @@ class Scheduler:
             self._news.not_scheduled(pod, "SchedulingGated", text)
         elif demand := self._read(pod):
             promised = pod.status.nominated_node_name
+            word = pod.metadata.annotations.get(PLACEMENT, "")
+            if word and word not in POLICIES and uid not in self._waiting:
+                text = f"{PLACEMENT} is {word!r}, which is none of {', '.join(POLICIES)}; ignored"
+                self._news.event(pod, "Warning", "UnknownPlacement", text)
             if promised in self._table.rows and uid not in self._waiting:
                 self._placer.nominate(uid, demand, promised)  # before a restart, or by others
             self._waiting.add(pod, demand)
@@ -284,8 +299,19 @@ class Scheduler:
                     self._assumed(outcome)
                 case Refused():
                     self._refused(outcome)
+            if self._own and self._own.sandbox.faults:
+                self._tell_faults(outcome.uid)
             if perf_counter() >= until:
                 return
+
+    def _tell_faults(self, uid: str) -> None:
+        """Tell of own rules that failed about the Pod with *uid*."""
+        key = self._evictions.key(uid)
+        pod = self._cache.get(Pod, *key) if key else self._waiting.get(uid).pod
+        for fault in self._own.sandbox.told() if self._own else ():
+            log.warning("%s", fault)
+            if pod:
+                self._news.event(pod, "Warning", "SchedulingRuleFailed", fault)
 
     def _assumed(self, placed: Placed) -> None:
         waiter = self._waiting.get(placed.uid)

@@ -32,9 +32,8 @@ log = logging.getLogger(__name__)
 
 
 class News:
-    def __init__(self, client: Client, component: str, now: Callable[[], datetime]) -> None:
+    def __init__(self, client: Client, now: Callable[[], datetime]) -> None:
         self._client = client
-        self._component = component
         self._now = now
         self._events: asyncio.Queue[Object] = asyncio.Queue(WAITING)
         self._written: OrderedDict[tuple[str, str], tuple[str, int]] = OrderedDict()
@@ -168,7 +167,7 @@ class News:
             "firstTimestamp": timestamp(now),
             "lastTimestamp": timestamp(now),
             "eventTime": None,
-            "source": {"component": self._component},
-            "reportingComponent": self._component,
+            "source": {"component": pod.spec.scheduler_name},
+            "reportingComponent": pod.spec.scheduler_name,
             "reportingInstance": "",
         }

@@ -16,7 +16,9 @@ from sampan.scheduler.ask import NOWHERE, Ask, bind, release
 from sampan.scheduler.columns import Index, Mask, Ratings, Rows, Table
 from sampan.scheduler.company import rows_of
 from sampan.scheduler.demand import Demand
-from sampan.scheduler.profile import DEFAULT, Profile, Rules
+from sampan.scheduler.meter import Meter
+from sampan.scheduler.profile import DEFAULT, DEFAULT_NAME, Profiles, profile_for
+from sampan.scheduler.rules import Filter, Score
 from sampan.scheduler.standing import count
 
 KEPT: Final = 256
@@ -24,6 +26,8 @@ KEPT: Final = 256
 
 LONG_MEMORY: Final = 65_536
 """After how many moves of Pods the record of them is begun anew."""
+
+ONLY_DEFAULT: Final[Profiles] = {DEFAULT_NAME: DEFAULT}
 
 HARDLY: Final = 1e-6
 """What the tie-break may add at most: less than any real difference between two nodes."""
@@ -43,11 +47,15 @@ class Refused:
 
 
 class Placer:
-    """Places Pods in *table* by *profile*."""
+    """Places Pods in *table*, each by the profile of its scheduler."""
 
-    def __init__(self, table: Table, profile: Profile = DEFAULT) -> None:
+    def __init__(
+        self, table: Table, profiles: Profiles = ONLY_DEFAULT, meter: Meter | None = None
+    ) -> None:
+        """The first of *profiles* is for Pods whose scheduler has none."""
         self.table = table
-        self.profile = profile
+        self.profiles = profiles
+        self.meter = meter or Meter()
         self.nominated: dict[str, str] = {}
         """The node that each Pod is promised for which others make room, by uid."""
         self._asks: OrderedDict[bytes, Ask] = OrderedDict()
@@ -67,6 +75,8 @@ class Placer:
             self.nominated.pop(uid, None)
             node = self.table.names[row]
             self.table.add(uid, demand, node)
+            self.table.latest = row
+            self.table.placements += 1
             yield Placed(uid, demand, node)
 
     def nominate(self, uid: str, demand: Demand, node: str) -> None:
@@ -81,10 +91,8 @@ class Placer:
     def fits(self, ask: Ask, row: int) -> bool:
         """Say whether the node in *row* takes a Pod, given that its standing is right."""
         here = np.array([row])
-        rules = (*self.profile.room.filters, *self.profile.company.filters)
-        return not any(
-            refused[0] for rule in rules for _, refused in rule.refuses(ask, self.table, here)
-        )
+        rules = (*ask.profile.room.filters, *ask.profile.each_filters)
+        return not any(refused[0] for rule in rules for refused in self._refused(rule, ask, here))
 
     def _promised(self, uid: str, demand: Demand) -> int | None:
         """Return the row that a Pod was promised if it can have it now."""
@@ -99,7 +107,9 @@ class Placer:
         """Return *demand* bound to the table, its standing and room ratings up to date."""
         ask = self._asks.get(demand.signature)
         if ask is None:
-            ask = self._asks[demand.signature] = bind(demand, self.table)
+            ask = self._asks[demand.signature] = bind(
+                demand, self.table, profile_for(demand, self.profiles)
+            )
             if len(self._asks) > KEPT:
                 release(self._asks.popitem(last=False)[1], self.table)
         else:
@@ -131,16 +141,17 @@ class Placer:
 
     def _in_company(self, ask: Ask) -> Ratings:
         """Return the base ratings with what the neighbours add and forbid."""
-        rules = self.profile.company
         base = ask.base
-        for rule in rules.filters:
-            for _, refused in rule.refuses(ask, self.table, ask.rows):
+        for rule in ask.profile.each_filters:
+            for refused in self._refused(rule, ask, ask.rows):
                 base = np.where(refused, NOWHERE, base)
-        if not (ask.company.soft or ask.company.wishes or ask.kin.claims):
+        if not (
+            ask.company.soft or ask.company.wishes or ask.kin.claims or ask.profile.asked_each_time
+        ):
             return base
         feasible = np.flatnonzero(base > NOWHERE)
         rows = ask.rows if feasible.size == base.size else picked(ask.rows, feasible)
-        added = self._rated(rules, ask, rows)
+        added = self._rated(ask.profile.each_scores, ask, rows)
         if added is None:
             return base
         ratings = base.copy()
@@ -164,17 +175,17 @@ class Placer:
 
     def _stand(self, ask: Ask) -> None:
         """Ask the standing rules about every node."""
-        table, rules = self.table, self.profile.standing
+        table = self.table
         ask.standing = table.standing
         ask.domains.clear()
         mask: Mask = table.alive[: table.top].copy()
         everything = slice(0, table.top)
-        for rule in rules.filters:
-            for _, refused in rule.refuses(ask, table, everything):
+        for rule in ask.profile.standing.filters:
+            for refused in self._refused(rule, ask, everything):
                 mask &= ~refused
         ask.rows = rows_of(mask)
         worth = self._ties(ask)[ask.rows]
-        rated = self._rated(rules, ask, ask.rows)
+        rated = self._rated(ask.profile.standing_scores, ask, ask.rows)
         ask.worth = worth if rated is None else worth + rated
 
     def _room(self, ask: Ask) -> None:
@@ -196,18 +207,25 @@ class Placer:
             ask.base[where] = self._with_room(ask, rows, ask.worth[where])
 
     def _with_room(self, ask: Ask, rows: Rows, worth: Ratings) -> Ratings:
-        rules = self.profile.room
-        rated = self._rated(rules, ask, rows)
+        rated = self._rated(ask.profile.room_scores, ask, rows)
         ratings = worth.copy() if rated is None else worth + rated
-        for rule in rules.filters:
-            for _, refused in rule.refuses(ask, self.table, rows):
+        for rule in ask.profile.room.filters:
+            for refused in self._refused(rule, ask, rows):
                 ratings[refused] = NOWHERE
         return ratings
 
-    def _rated(self, rules: Rules, ask: Ask, rows: Rows) -> Ratings | None:
+    def _refused(self, rule: Filter, ask: Ask, rows: Rows) -> list[Mask]:
+        begun = self.meter.clock()
+        masks = [mask for _, mask in rule.refuses(ask, self.table, rows)]
+        self.meter.add(rule.name, begun)
+        return masks
+
+    def _rated(self, scores: Iterable[Score], ask: Ask, rows: Rows) -> Ratings | None:
         total: Ratings | None = None
-        for score in rules.scores:
+        for score in scores:
+            begun = self.meter.clock()
             rates = score.rates(ask, self.table, rows)
+            self.meter.add(score.name, begun)
             if rates is not None:
                 rates = rates * score.weight if score.weight != 1 else rates
                 total = rates if total is None else total + rates

@@ -4,62 +4,87 @@ What a rule's answer depends on says how long the answer lasts: *standing* rules
 is, *room* rules what is left of it, *company* rules who else is near.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from enum import Enum, auto
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from typing import Final
 
 from sampan.scheduler import company, room, standing
-from sampan.scheduler.ask import Ask
-from sampan.scheduler.columns import Mask, Ratings, Rows, Table
+from sampan.scheduler.demand import Demand
+from sampan.scheduler.policies import POLICIES, SPREAD, Policy
+from sampan.scheduler.rules import Cure, Filter, Rules, Score
+
+DEFAULT_NAME: Final = "default-scheduler"
 
 
-class Cure(Enum):
-    """What can make a refused Pod fit."""
-
-    NODE = auto()
-    """A node has come, or is not what it was."""
-    POD_GONE = auto()
-    POD_CAME = auto()
-    NAMESPACE = auto()
-    VOLUME = auto()
-    """A claim or a volume is not what it was; the Pods that this concerns are read anew."""
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """A rule that may refuse nodes: *refuses* gives reasons and masks, *detail* the numbers."""
-
-    name: str
-    refuses: Callable[[Ask, Table, Rows], Iterable[tuple[str, Mask]]]
-    detail: Callable[[Ask, Table, int], str]
-    cures: frozenset[Cure] = frozenset({Cure.NODE})
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """A rule that rates nodes from 0 to 100; None where it has no preference."""
-
-    name: str
-    weight: float
-    rates: Callable[[Ask, Table, Rows], Ratings | None]
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    filters: tuple[Filter, ...] = ()
-    scores: tuple[Score, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Profile:
+    """*standing*, *room* and *company* are for every policy; the *policy* adds its scores."""
+
     standing: Rules
     room: Rules
     company: Rules
+    policy: Policy
+    own_filters: tuple[Filter, ...] = ()
+    """A user's own; asked for every Pod."""
+    own_scores: tuple[Score, ...] = ()
 
-    @property
+    @cached_property
     def filters(self) -> tuple[Filter, ...]:
-        return (*self.standing.filters, *self.room.filters, *self.company.filters)
+        return (*self.standing.filters, *self.room.filters, *self.each_filters)
+
+    @cached_property
+    def each_filters(self) -> tuple[Filter, ...]:
+        return (*self.company.filters, *self.own_filters)
+
+    @cached_property
+    def standing_scores(self) -> tuple[Score, ...]:
+        return (*self.standing.scores, *self.policy.standing)
+
+    @cached_property
+    def room_scores(self) -> tuple[Score, ...]:
+        return (*self.room.scores, *self.policy.room)
+
+    @cached_property
+    def each_scores(self) -> tuple[Score, ...]:
+        return (*self.company.scores, *self.policy.each, *self.own_scores)
+
+    @cached_property
+    def asked_each_time(self) -> bool:
+        """Whether some score has a say about every Pod, even one without any neighbours."""
+        return bool(self.policy.each or self.own_scores)
+
+
+Profiles = Mapping[str, Profile]
+"""By the name that a Pod's `schedulerName` gives."""
+
+
+def profile_for(demand: Demand, profiles: Profiles) -> Profile:
+    """Return the profile of *demand*'s scheduler, with the policy that the Pod itself names."""
+    profile = profiles.get(demand.scheduler) or next(iter(profiles.values()))
+    policy = POLICIES.get(demand.placement)
+    return _with(profile, policy) if policy else profile
+
+
+@lru_cache(maxsize=64)
+def _with(profile: Profile, policy: Policy) -> Profile:
+    return replace(profile, policy=policy)
+
+
+def profiles(default: Profile | None = None) -> Profiles:
+    """Return the profiles of a server: the default one, and one a policy as `sampan-WORD`."""
+    default = default or DEFAULT
+    others = {f"sampan-{word}": _with(default, policy) for word, policy in POLICIES.items()}
+    return {DEFAULT_NAME: default, **others}
+
+
+def with_policy(word: str) -> Profile:
+    """Return the default rules with another policy; raise KeyError if there is none of the name."""
+    return _with(DEFAULT, POLICIES[word])
+
+
+def with_own(profile: Profile, filters: Iterable[Filter], scores: Iterable[Score]) -> Profile:
+    return replace(profile, own_filters=tuple(filters), own_scores=tuple(scores))
 
 
 _ROOM: Final = frozenset({Cure.NODE, Cure.POD_GONE})
@@ -77,7 +102,6 @@ DEFAULT: Final = Profile(
         scores=(
             Score("TaintToleration", 3, standing.few_taints),
             Score("NodeAffinity", 2, standing.preferred),
-            Score("ImageLocality", 1, standing.has_images),
         ),
     ),
     room=Rules(
@@ -85,10 +109,6 @@ DEFAULT: Final = Profile(
             Filter("NodePorts", room.port_taken, room.port_taken_detail, _ROOM),
             Filter("NodeResourcesFit", room.too_little, room.too_little_detail, _ROOM),
             Filter("NodeVolumeLimits", room.too_many_volumes, room.too_many_volumes_detail, _ROOM),
-        ),
-        scores=(
-            Score("LeastAllocated", 1, room.least_allocated),
-            Score("BalancedAllocation", 1, room.balanced),
         ),
     ),
     company=Rules(
@@ -106,5 +126,6 @@ DEFAULT: Final = Profile(
             Score("InterPodAffinity", 2, company.in_company),
         ),
     ),
+    policy=POLICIES[SPREAD],
 )
 """Names and weights are kube-scheduler's."""

@@ -93,7 +93,7 @@ def collide(one: HostPort, other: HostPort) -> bool:
 
 def least_allocated(ask: Ask, table: Table, rows: Rows) -> Ratings:
     """Rate nodes by the mean percentage of CPU and memory that would be left."""
-    cpu, memory = _shares(ask, table, rows)
+    cpu, memory = shares(ask, table, rows)
     cpu += memory
     cpu *= -0.5
     cpu += 100.0
@@ -105,7 +105,7 @@ def balanced(ask: Ask, table: Table, rows: Rows) -> Ratings:
 
     100 minus the standard deviation of the two, in percent.
     """
-    cpu, memory = _shares(ask, table, rows)
+    cpu, memory = shares(ask, table, rows)
     cpu -= memory
     np.abs(cpu, out=cpu)
     cpu *= -0.5
@@ -113,7 +113,7 @@ def balanced(ask: Ask, table: Table, rows: Rows) -> Ratings:
     return cpu
 
 
-def _shares(ask: Ask, table: Table, rows: Rows) -> tuple[Ratings, Ratings]:
+def shares(ask: Ask, table: Table, rows: Rows) -> tuple[Ratings, Ratings]:
     """Return the percentages of CPU and memory that would be in use, at most 100."""
     shares = []
     for resource in (CPU, MEMORY):

@@ -12,7 +12,7 @@ from math import inf
 
 from sampan.scheduler.demand import Demand
 from sampan.scheduler.explain import Explanation
-from sampan.scheduler.profile import Cure
+from sampan.scheduler.rules import Cure
 from sampan.scheduler.views import Pod
 
 

@@ -1,0 +1,140 @@
+"""How to choose among nodes that would do: the policies of the textbooks, each by one word.
+
+A policy only replaces the scores that look at room. What a user wrote (preferred affinity, soft
+spreading, taints to avoid) counts as ever; spreading that nobody asked for is `spread`'s alone.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from sampan.scheduler import room
+from sampan.scheduler.ask import Ask
+from sampan.scheduler.columns import Ratings, Rows, Table
+from sampan.scheduler.rules import Score
+from sampan.scheduler.standing import count, has_images
+
+SPREAD: Final = "spread"
+ABOVE_ALL: Final = 10.0
+"""Weighs more than a user's own preferences do together, short of several at once."""
+SEED: Final = 2026
+"""Of the random policy, so that the same history is placed the same way."""
+
+Shape = Sequence[tuple[float, float]]
+"""Points (percent in use, score of 0 to 10), in order of the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Scores by how long they last: until a node changes, until its Pods do, for one Pod."""
+
+    standing: tuple[Score, ...] = ()
+    room: tuple[Score, ...] = ()
+    each: tuple[Score, ...] = ()
+    spreads_by_default: bool = False
+
+
+def most_allocated(ask: Ask, table: Table, rows: Rows) -> Ratings:
+    """Rate nodes by the mean percentage of CPU and memory that would be in use."""
+    cpu, memory = room.shares(ask, table, rows)
+    cpu += memory
+    cpu *= 0.5
+    return cpu
+
+
+def requested_to_capacity_ratio(
+    shape: Shape, weights: Mapping[str, float]
+) -> Callable[[Ask, Table, Rows], Ratings]:
+    """Return a score that maps each resource's use by *shape*, and takes the weighted mean."""
+    uses, scores = zip(*shape, strict=True)
+
+    def rates(ask: Ask, table: Table, rows: Rows) -> Ratings:
+        total = np.zeros(count(table, rows))
+        for name, weight in weights.items():
+            use = _use(name, ask, table, rows)
+            total += weight * np.interp(use, uses, scores)
+        rated: Ratings = total * (10.0 / sum(weights.values()))
+        return rated
+
+    return rates
+
+
+def _use(name: str, ask: Ask, table: Table, rows: Rows) -> Ratings:
+    """Return how many percent of a resource would be in use, at most 100."""
+    number = table.resource(name)
+    capacity = table.capacity[number, : table.top][rows]
+    used = table.used[number, : table.top][rows] + ask.demand.requests.get(name, 0)
+    return np.minimum(100.0 * used / np.maximum(capacity, 1), 100.0)
+
+
+def best_fit(ask: Ask, table: Table, rows: Rows) -> Ratings:
+    """Rate nodes by how full they would be, less what would be stranded there.
+
+    What is left of one resource is stranded as far as the other is scarcer. After Borg's hybrid of
+    best and worst fit, but with the stranded share reckoned as a loss of fit.
+    """
+    cpu, memory = room.shares(ask, table, rows)
+    stranded = np.abs(cpu - memory)
+    cpu += memory
+    cpu *= 0.5
+    cpu -= STRANDED * stranded
+    return cpu
+
+
+STRANDED: Final = 0.25
+"""How many percent of fit one percent of stranded room is worth."""
+
+
+def alignment(ask: Ask, table: Table, rows: Rows) -> Ratings:
+    """Rate nodes by the product of what is asked and what is free, each as a share (Tetris)."""
+    total = np.zeros(count(table, rows))
+    asked = 0.0
+    for number, name, amount in ask.requests:
+        if name == "pods":
+            continue
+        capacity = np.maximum(table.capacity[number, : table.top][rows], 1)
+        free = capacity - table.used[number, : table.top][rows]
+        total += (amount / capacity) * (free / capacity)
+        asked += 1
+    return total * (100.0 / max(asked, 1.0))
+
+
+def first_fit(_ask: Ask, table: Table, rows: Rows) -> Ratings:
+    """Rate nodes by their place in the table: the first is best."""
+    numbers = np.arange(table.top, dtype=np.float64)[rows]
+    numbers *= -100.0 / max(table.top, 1)
+    numbers += 100.0
+    return numbers
+
+
+def round_robin(_ask: Ask, table: Table, rows: Rows) -> Ratings:
+    """Rate highest the node after the one that the last Pod went to."""
+    after = (np.arange(table.top, dtype=np.float64)[rows] - table.latest - 1) % max(table.top, 1)
+    rated: Ratings = 100.0 - after * (100.0 / max(table.top, 1))
+    return rated
+
+
+def random(_ask: Ask, table: Table, rows: Rows) -> Ratings:
+    rng = np.random.default_rng((SEED, table.placements))
+    return rng.random(count(table, rows)) * 100.0
+
+
+POLICIES: Final[Mapping[str, Policy]] = {
+    SPREAD: Policy(
+        standing=(Score("ImageLocality", 1, has_images),),
+        room=(
+            Score("LeastAllocated", 1, room.least_allocated),
+            Score("BalancedAllocation", 1, room.balanced),
+        ),
+        spreads_by_default=True,
+    ),
+    "binpack": Policy(room=(Score("BestFit", ABOVE_ALL, best_fit),)),
+    "most-allocated": Policy(room=(Score("MostAllocated", ABOVE_ALL, most_allocated),)),
+    "first-fit": Policy(standing=(Score("FirstFit", ABOVE_ALL, first_fit),)),
+    "round-robin": Policy(each=(Score("RoundRobin", ABOVE_ALL, round_robin),)),
+    "random": Policy(each=(Score("Random", ABOVE_ALL, random),)),
+    "dot-product": Policy(room=(Score("DotProduct", ABOVE_ALL, alignment),)),
+}
+"""By the word in a profile, or in a Pod's annotation `sampan.io/placement`."""
