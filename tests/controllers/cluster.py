@@ -7,10 +7,11 @@ from datetime import datetime
 from typing import Any
 
 from sampan.api import kinds
-from sampan.api.objects import Object, Resource
+from sampan.api.objects import Object, Pod, Resource
 from sampan.api.time import micro_timestamp, timestamp
 from sampan.client.cache import Cache
 from sampan.client.interface import PatchType
+from sampan.controllers.daemon_nodes import target
 from sampan.controllers.events import EventRecorder
 from sampan.controllers.loop import Loop
 from sampan.controllers.plan import Controller, Failure, World
@@ -51,8 +52,10 @@ async def play_agents(api: MemoryApi, *, every: float = 0.05) -> None:
         await asyncio.sleep(every)
 
 
-async def start(api: MemoryApi, pod: Object, *, node: str = "n1", ready: bool = True) -> None:
+async def start(api: MemoryApi, pod: Object, *, node: str = "", ready: bool = True) -> None:
+    """Let a Pod run: where it says that it must, or on n1."""
     meta = pod["metadata"]
+    node = node or target(Pod.of(pod)) or "n1"
     number = int(meta["uid"].removeprefix("uid-"))
     status = {
         "phase": "Running",
@@ -124,6 +127,11 @@ def labelled(kind: str, name: str, **spec: Any) -> Object:
         "metadata": {"name": name, "namespace": "default"},
         "spec": {"selector": {"matchLabels": labels}, "template": template, **spec},
     }
+
+
+def replication_controller(name: str, replicas: int) -> Object:
+    made = labelled("ReplicationController", name, replicas=replicas)
+    return {**made, "apiVersion": "v1", "spec": {**made["spec"], "selector": {"app": name}}}
 
 
 def service(name: str, **spec: Any) -> Object:

@@ -17,6 +17,7 @@ from tests.controllers.cluster import (
     beat,
     labelled,
     namespace,
+    replication_controller,
     running,
     service,
     until,
@@ -26,6 +27,11 @@ from tests.controllers.memory_api import MemoryApi
 EVERYONE = controllers("CA PEM")
 
 
+PODS = 3 + 2 + 2 + 3
+CLAIM = {"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"]}}
+STATEFUL = {"replicas": 2, "podManagementPolicy": "Parallel", "volumeClaimTemplates": [CLAIM]}
+
+
 async def a_cluster(api: MemoryApi) -> None:
     for name in ("default", "kube-node-lease", "other"):
         await api.create(kinds.NAMESPACES, namespace(name))
@@ -33,6 +39,9 @@ async def a_cluster(api: MemoryApi) -> None:
         await add_node(api, name)
     await api.patch(kinds.NODES, "n3", {"spec": {"unschedulable": True}})
     await api.create(kinds.DEPLOYMENTS, labelled("Deployment", "web", replicas=3))
+    await api.create(kinds.REPLICATION_CONTROLLERS, replication_controller("old", 2))
+    await api.create(kinds.STATEFUL_SETS, labelled("StatefulSet", "db", **STATEFUL))
+    await api.create(kinds.DAEMON_SETS, labelled("DaemonSet", "log"))
     await api.create(kinds.SERVICES, service("web", type="LoadBalancer"))
     await api.create(kinds.SERVICES, service("nobody"))
     await api.create(kinds.SERVICES, service("kubernetes", selector={}))
@@ -55,7 +64,7 @@ async def test_on_a_satisfied_cluster_it_plans_nothing(controller: Controller) -
     await a_cluster(api)
     alive = {"n1", "n2", "n3"}
     async with running(api, EVERYONE, beat(api, alive)) as cache:
-        await until(lambda: len(api.of(kinds.PODS)) == 3)
+        await until(lambda: len(api.of(kinds.PODS)) == PODS)
         await asyncio.sleep(30)
         woken = keys(controller, cache)
         assert woken or controller is garbage_collector.CONTROLLER
@@ -71,7 +80,7 @@ async def test_a_satisfied_cluster_is_written_to_by_heartbeats_only() -> None:
     api = MemoryApi()
     await a_cluster(api)
     async with running(api, EVERYONE, beat(api, {"n1", "n2", "n3"})):
-        await until(lambda: len(api.of(kinds.PODS)) == 3)
+        await until(lambda: len(api.of(kinds.PODS)) == PODS)
         await asyncio.sleep(30)
         before = len(api.log)
         await asyncio.sleep(3700)
@@ -80,7 +89,8 @@ async def test_a_satisfied_cluster_is_written_to_by_heartbeats_only() -> None:
 
 COUNTED = (
     kinds.PODS, kinds.REPLICA_SETS, kinds.ENDPOINT_SLICES, kinds.ENDPOINTS,
-    kinds.SERVICE_ACCOUNTS, kinds.CONFIGMAPS,
+    kinds.SERVICE_ACCOUNTS, kinds.CONFIGMAPS, kinds.CONTROLLER_REVISIONS,
+    kinds.PERSISTENT_VOLUME_CLAIMS,
 )  # fmt: skip
 
 
@@ -103,7 +113,7 @@ async def test_failing_writes_and_late_watches_change_nothing_about_where_it_end
     ill.fault = every_fourth
     assert await shape(ill) == await shape(well)
     created = [name for event, kind, name in ill.log if (event, kind) == ("ADDED", kinds.PODS)]
-    assert len(created) == 3
+    assert len(created) == PODS
 
 
 def test_every_controller_is_in_the_design_note() -> None:

@@ -96,6 +96,7 @@ STATEFUL_SETS: Final = Kind("apps", "v1", "StatefulSet", "statefulsets", short_n
     categories=_ALL, subresources=("scale", "status"))  # fmt: skip
 DAEMON_SETS: Final = Kind("apps", "v1", "DaemonSet", "daemonsets", short_names=("ds",),
     categories=_ALL, subresources=_S)  # fmt: skip
+CONTROLLER_REVISIONS: Final = Kind("apps", "v1", "ControllerRevision", "controllerrevisions")
 JOBS: Final = Kind("batch", "v1", "Job", "jobs", categories=_ALL, subresources=_S)
 CRON_JOBS: Final = Kind("batch", "v1", "CronJob", "cronjobs", short_names=("cj",),
     categories=_ALL, subresources=_S)  # fmt: skip
@@ -137,8 +138,7 @@ KINDS: Final[tuple[Kind, ...]] = (
          namespaced=False, short_names=("crd", "crds"), categories=_EXT, subresources=_S),
     Kind("apiregistration.k8s.io", "v1", "APIService", "apiservices", namespaced=False,
          categories=_EXT, subresources=_S),
-    Kind("apps", "v1", "ControllerRevision", "controllerrevisions"),
-    DAEMON_SETS, DEPLOYMENTS, REPLICA_SETS, STATEFUL_SETS,
+    CONTROLLER_REVISIONS, DAEMON_SETS, DEPLOYMENTS, REPLICA_SETS, STATEFUL_SETS,
     Kind("authentication.k8s.io", "v1", "SelfSubjectReview", "selfsubjectreviews",
          namespaced=False, verbs=_REVIEW),
     Kind("authentication.k8s.io", "v1", "TokenReview", "tokenreviews", namespaced=False,

@@ -176,6 +176,7 @@ class PodStatus(View):
     host_ip: str = field(default="", name="hostIP")
     start_time: datetime | None = None
     container_statuses: list[ContainerStatus] = field(default_factory=list)
+    init_container_statuses: list[ContainerStatus] = field(default_factory=list)
     nominated_node_name: str = ""
     reason: str = ""
 

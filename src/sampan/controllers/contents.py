@@ -12,10 +12,18 @@ from msgspec import defstruct
 from sampan.api.kinds import KINDS, Kind
 from sampan.api.objects import EndpointSlice, Lease, Pod, Resource, Service, ServiceAccount
 from sampan.controllers.views import ConfigMap, Deployment, Endpoints, ReplicaSet
+from sampan.controllers.views_apps import (
+    Claim,
+    ControllerRevision,
+    DaemonSet,
+    ReplicationController,
+    StatefulSet,
+)
+from sampan.controllers.views_batch import CronJob, Job
 
 _READ: Final = (
     Deployment, ReplicaSet, Pod, Service, EndpointSlice, Endpoints, ConfigMap, ServiceAccount,
-    Lease,
+    Lease, ReplicationController, StatefulSet, DaemonSet, ControllerRevision, Claim, Job, CronJob,
 )  # fmt: skip
 _NEEDED: Final = frozenset({"list", "watch", "delete"})
 

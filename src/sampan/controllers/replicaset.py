@@ -1,4 +1,4 @@
-"""Keep `spec.replicas` live Pods for every ReplicaSet.
+"""Keep `spec.replicas` live Pods for every ReplicaSet, and for every ReplicationController.
 
 Which Pods go first when there are too many, and every status field, follow Kubernetes'
 ReplicaSet controller (its documentation, "ReplicaSet" and "Pod deletion cost").
@@ -7,14 +7,15 @@ ReplicaSet controller (its documentation, "ReplicaSet" and "Pod deletion cost").
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime, timedelta
-from typing import Final
+from datetime import datetime
+from typing import Final, TypeAlias
 
 from sampan.api import kinds
-from sampan.api.objects import Condition, Node, Object, Pod, condition
-from sampan.api.selectors import from_label_selector
-from sampan.client.cache import Delta
+from sampan.api.objects import Condition, Node, Object, Pod, Resource
+from sampan.api.selectors import Selector, from_label_selector
+from sampan.controllers.availability import available_in, counts_as_ready, ready_since
 from sampan.controllers.claims import claim
+from sampan.controllers.ownership import its_pods, with_pods_on
 from sampan.controllers.plan import (
     Action,
     CheckAgain,
@@ -26,12 +27,12 @@ from sampan.controllers.plan import (
     RecordEvent,
     World,
     for_each,
-    its_controller,
     itself,
     set_status,
 )
 from sampan.controllers.status import difference, with_condition, without_condition
 from sampan.controllers.views import ReplicaSet, ReplicaSetStatus, reference, seconds
+from sampan.controllers.views_apps import ReplicationController
 
 NAME: Final = "replicaset-controller"
 BURST: Final = 500
@@ -40,10 +41,17 @@ DELETION_COST: Final = "controller.kubernetes.io/pod-deletion-cost"
 _PHASES: Final = {"Pending": 0, "Unknown": 1, "Running": 2}
 
 
+Replicated: TypeAlias = ReplicaSet | ReplicationController
+
+
 def reconcile(rs: ReplicaSet, world: World) -> Iterator[Action]:
     selector = from_label_selector(rs.spec.selector)
-    if selector is None or not selector.requirements:
-        return
+    if selector is not None and selector.requirements:
+        yield from keep(rs, selector, world)
+
+
+def keep(rs: Replicated, selector: Selector, world: World) -> Iterator[Action]:
+    """Own the Pods that *selector* means, report on them, and make or delete what differs."""
     pods = claim(
         rs,
         selector,
@@ -57,7 +65,7 @@ def reconcile(rs: ReplicaSet, world: World) -> Iterator[Action]:
         yield from _resize(rs, live, world)
 
 
-def _resize(rs: ReplicaSet, live: Sequence[Pod], world: World) -> Iterator[Action]:
+def _resize(rs: Replicated, live: Sequence[Pod], world: World) -> Iterator[Action]:
     missing = rs.spec.replicas - len(live)
     if missing > 0:
         done = RecordEvent(rs, "SuccessfulCreate", "Created pod: {name}")
@@ -70,7 +78,7 @@ def _resize(rs: ReplicaSet, live: Sequence[Pod], world: World) -> Iterator[Actio
             yield Delete(pod, done=done)
 
 
-def _relatives(rs: ReplicaSet, live: Sequence[Pod], objects: Reader) -> list[Pod]:
+def _relatives(rs: Replicated, live: Sequence[Pod], objects: Reader) -> list[Pod]:
     """Return the live Pods of all sets under the same Deployment: doubled-up ones go first."""
     owner = rs.metadata.controller
     if owner is None:
@@ -91,7 +99,7 @@ def cheapest_first(pods: Sequence[Pod], related: Iterable[Pod], now: datetime) -
             pod.ready,
             deletion_cost(pod),
             -crowd[pod.spec.node_name],
-            _age_class(_ready_since(pod), now) if pod.ready else 0,
+            _age_class(ready_since(pod), now) if pod.ready else 0,
             -max((c.restart_count for c in pod.status.container_statuses), default=0),
             _age_class(pod.metadata.creation_timestamp, now),
             pod.metadata.uid,
@@ -114,27 +122,8 @@ def _age_class(since: datetime | None, now: datetime) -> int:
     return int(math.log2(max((now - since).total_seconds(), 0) + 1))
 
 
-def _ready_since(pod: Pod) -> datetime | None:
-    ready = condition(pod.status.conditions, "Ready")
-    return ready.last_transition_time if ready else None
-
-
-def _lost(pod: Pod, objects: Reader) -> bool:
-    """Whether the node is not heard of, so that what the Pod's status says is out of date."""
-    node = objects.get(Node, "", pod.spec.node_name)
-    return node is not None and not node.ready
-
-
-def available_in(pod: Pod, min_ready: int, now: datetime) -> float:
-    """Return the seconds until *pod*, which is ready, has been so long enough."""
-    if not min_ready:
-        return 0
-    since = _ready_since(pod) or now
-    return max(0.0, (since + timedelta(seconds=min_ready) - now).total_seconds())
-
-
-def _report(rs: ReplicaSet, live: Sequence[Pod], world: World) -> Iterator[Action]:
-    reached = [pod for pod in live if pod.ready and not _lost(pod, world.objects)]
+def _report(rs: Replicated, live: Sequence[Pod], world: World) -> Iterator[Action]:
+    reached = [pod for pod in live if counts_as_ready(pod, world.objects)]
     waits = [available_in(pod, rs.spec.min_ready_seconds, world.now) for pod in reached]
     wanted_labels = _labels(rs.spec.template).items()
     status = ReplicaSetStatus(
@@ -153,7 +142,7 @@ def _report(rs: ReplicaSet, live: Sequence[Pod], world: World) -> Iterator[Actio
         yield CheckAgain(min(later))
 
 
-def _conditions(rs: ReplicaSet, live: int, world: World) -> list[Condition]:
+def _conditions(rs: Replicated, live: int, world: World) -> list[Condition]:
     told = _told(world.failure) if world.failure else None
     if not told or live == rs.spec.replicas:
         return without_condition(rs.status.conditions, "ReplicaFailure")
@@ -176,7 +165,7 @@ def _labels(template: Object) -> dict[str, str]:
     return (template.get("metadata") or {}).get("labels") or {}
 
 
-def pod_from_template(owner: ReplicaSet, template: Object) -> Object:
+def pod_from_template(owner: Resource, template: Object) -> Object:
     """Return a Pod of *template*, controlled by *owner*, with a name that the server completes."""
     metadata = {
         key: value
@@ -196,29 +185,12 @@ def pod_from_template(owner: ReplicaSet, template: Object) -> Object:
     }
 
 
-def _pod_changed(delta: Delta[Pod], objects: Reader) -> Iterable[str]:
-    yield from _OWNER(delta, objects)
-    pod = delta.new
-    if pod is None or pod.metadata.controller or not pod.live:
-        return
-    for rs in objects.all(ReplicaSet, pod.metadata.namespace):
-        selector = from_label_selector(rs.spec.selector)
-        if selector and selector.requirements and selector.matches(pod.metadata.labels):
-            yield rs.metadata.key
-
-
-def _on_node(delta: Delta[Node], objects: Reader) -> Iterable[str]:
-    """The sets with Pods on a node that is lost or found again."""
-    if delta.old and delta.new and delta.old.ready == delta.new.ready:
-        return ()
-    pods = objects.by(Pod, "node", delta.latest.metadata.name)
-    return sorted({key for pod in pods for key in _OWNER(Delta(Pod, pod, pod), objects)})
-
-
-_OWNER: Final = its_controller(kinds.REPLICA_SETS)
-
 CONTROLLER: Final = Controller(
     NAME,
-    {ReplicaSet: itself, Pod: _pod_changed, Node: _on_node},
+    {
+        ReplicaSet: itself,
+        Pod: its_pods(ReplicaSet, lambda rs: from_label_selector(rs.spec.selector)),
+        Node: with_pods_on(kinds.REPLICA_SETS),
+    },
     for_each(ReplicaSet, reconcile),
 )

@@ -9,6 +9,7 @@ from sampan.api.objects import EndpointSlice, Pod, Resource, Service
 from sampan.client.cache import Cache, Index, Interest, by_node, by_owner
 from sampan.client.interface import Client
 from sampan.controllers import (
+    daemonset,
     deployment,
     endpoints,
     event_expiry,
@@ -19,18 +20,24 @@ from sampan.controllers import (
     node_lifecycle,
     pod_gc,
     replicaset,
+    replication_controller,
     root_ca,
     service_accounts,
+    statefulset,
     taint_eviction,
 )
 from sampan.controllers.events import EventRecorder
 from sampan.controllers.loop import Loop, followed, wall_clock
 from sampan.controllers.plan import Controller
 from sampan.controllers.views import ReplicaSet, by_label, by_orphan, by_selector
+from sampan.controllers.views_apps import ControllerRevision
 
 CONTROLLERS: Final[tuple[Controller, ...]] = (
     deployment.CONTROLLER,
     replicaset.CONTROLLER,
+    replication_controller.CONTROLLER,
+    statefulset.CONTROLLER,
+    daemonset.CONTROLLER,
     endpoints.SLICES,
     endpoints.LEGACY,
     load_balancer.CONTROLLER,
@@ -48,6 +55,7 @@ OWNER: Final[Mapping[str, Index]] = {"owner": by_owner}
 INDEXES: Final[Mapping[type[Resource], Mapping[str, Index]]] = {
     Pod: {**OWNER, "node": by_node, "orphan": by_orphan, "label": by_label},
     ReplicaSet: {**OWNER, "orphan": by_orphan},
+    ControllerRevision: {**OWNER, "orphan": by_orphan},
     Service: {**OWNER, "selector": by_selector},
     EndpointSlice: {**OWNER, "label": by_label},
 }
