@@ -1,4 +1,4 @@
-"""What Services mean for a Pod: which its first start waits for, which send to it; pure."""
+"""Which Services a Pod's first start waits for; pure."""
 
 from collections.abc import Iterable, Mapping
 
@@ -35,15 +35,3 @@ def _missing(name: str, wanted: str, endpoints: list[bool]) -> str:
     if wanted == "ready" and endpoints:
         return f"waiting for {name}: 0 of {len(endpoints)} endpoints ready"
     return f"waiting for {name}: it has no endpoints yet"
-
-
-def ready_addresses(piece: EndpointSlice | None) -> set[str]:
-    """Where a Service's traffic goes."""
-    if piece is None:
-        return set()
-    return {
-        address
-        for endpoint in piece.endpoints
-        if endpoint.conditions.ready
-        for address in endpoint.addresses
-    }

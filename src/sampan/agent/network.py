@@ -14,6 +14,7 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Any, Final
 
 from sampan.agent.config import AgentConfig
+from sampan.agent.network_acks import Acknowledger, left
 from sampan.api.objects import EndpointSlice, Node, Pod, Resource, Service
 from sampan.client.cache import Cache, Delta, Interest
 from sampan.client.interface import Client
@@ -58,6 +59,9 @@ class NodeNetwork:
         self._kernel = kernel or Linux()
         self._cache = Cache(client, _interests(config.node_name))
         self._cache.subscribe(self._note)
+        self._acks = Acknowledger(client, config.node_name)
+        self._somebody_left = True
+        """Whether others wait to hear how far this node is."""
         self._dirty: set[str] = set()
         self._peers_changed = False
         self._reload = False
@@ -108,6 +112,7 @@ class NodeNetwork:
                 group.create_task(self._cache.run(), name="network cache")
                 group.create_task(self._serve_names(dns), name="dns")
                 group.create_task(self._follow(), name="network rules")
+                group.create_task(self._acks.run(), name="network acknowledgements")
         finally:
             dns.close()
             self._dns = None
@@ -150,6 +155,7 @@ class NodeNetwork:
             self._peers_changed = True
         elif delta.view is EndpointSlice:
             slices = (part for part in (delta.old, delta.new) if part is not None)
+            self._somebody_left = self._somebody_left or bool(left(delta))
             self._dirty.update(f"service/{key}" for part in slices for key in _service_of(part))
         elif delta.view is Service:
             self._dirty.add(f"service/{meta.key}")
@@ -179,6 +185,8 @@ class NodeNetwork:
         if program is None:
             raise RuntimeError("the network must be prepared before it runs")
         self._compile(program)
+        revision = self._cache.revision(EndpointSlice)
+        tell, self._somebody_left = self._somebody_left, False
         self._zone.complete = True
         change, whole = program.take(), self._reload
         began = time.monotonic()
@@ -194,11 +202,14 @@ class NodeNetwork:
         except (NftError, OSError) as error:
             log.warning("the kernel refused a change, so everything is loaded again: %s", error)
             self._reload = True
+            self._somebody_left = self._somebody_left or tell
             self._wake.set()
             await asyncio.sleep(RETRY if whole else 0)
             return
         self._transactions += 1
         self._last_seconds = time.monotonic() - began
+        if tell:
+            self._acks.applied(revision)
 
     def _compile(self, program: Program) -> None:
         self._wake.clear()

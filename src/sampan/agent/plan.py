@@ -14,10 +14,10 @@ from sampan.agent.memory import ContainerMemory, Memory, Seen, restart_pause
 from sampan.agent.runtime import Container, Sandbox, State
 from sampan.agent.spec import ContainerSpec, NodePod
 
-DRAINED_WITHIN: Final = timedelta(seconds=1)
-"""How long a Pod on its way out waits, at most, for Services to stop sending to it."""
-SETTLED_AFTER: Final = timedelta(seconds=0.15)
-"""How much longer than this node the others may need to see that."""
+DRAINED_WITHIN: Final = timedelta(seconds=2)
+"""How long a Pod on its way out waits, at most, for every node to stop sending to it."""
+SETTLED_AFTER: Final = timedelta(seconds=0.1)
+"""How long what was sent before may take to be answered."""
 LEAST_GRACE: Final = 1
 """Seconds that a container gets even when its Pod was deleted by force."""
 
@@ -90,7 +90,7 @@ class Situation(Struct, frozen=True, kw_only=True):
     awaited: str = ""
     """What the Pod's first start waits for, in words."""
     served: bool = False
-    """Whether a Service sends traffic to it."""
+    """Whether some node still sends a Service's traffic to it."""
 
 
 def plan(it: Situation) -> Plan:

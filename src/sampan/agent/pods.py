@@ -11,13 +11,14 @@ from collections.abc import Callable, Coroutine, Iterable
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sampan.agent.after import awaited, awaited_services, ready_addresses
+from sampan.agent.after import awaited, awaited_services
 from sampan.agent.config import AgentConfig
 from sampan.agent.containerconfig import Cluster
 from sampan.agent.env import ConfigError
 from sampan.agent.events import Events
 from sampan.agent.lookout import Lookout
 from sampan.agent.memory import recall
+from sampan.agent.network_acks import Farewells, left
 from sampan.agent.payload import is_payload
 from sampan.agent.plan import CheckAgain, Situation, plan
 from sampan.agent.prober import Prober
@@ -37,7 +38,7 @@ from sampan.agent.work import Turn, Work
 from sampan.aio.backoff import Backoff
 from sampan.aio.queue import KeyedQueue
 from sampan.api.errors import ApiError
-from sampan.api.objects import EndpointSlice, Service
+from sampan.api.objects import EndpointSlice, Node, Service
 from sampan.client.cache import Cache, Delta, Interest
 from sampan.client.interface import Client
 
@@ -45,7 +46,7 @@ REFRESH: Final = 20.0
 """How old what a volume shows of the API may get, in seconds."""
 ROUNDS: Final = 64
 """A Pod that is not settled after so many plans in a row lets others go first."""
-NEIGHBOURS: Final = (Interest(Service), Interest(EndpointSlice))
+NEIGHBOURS: Final = (Interest(Service), Interest(EndpointSlice), Interest(Node))
 """What `Pods` reads of the rest of the cluster."""
 
 log = logging.getLogger(__name__)
@@ -68,6 +69,7 @@ class Pods:
         now: Callable[[], datetime] = _wall_clock,
     ) -> None:
         self._neighbours = neighbours
+        self._farewells = Farewells(client, neighbours)
         self._now = now
         self._records: dict[str, Record] = {}
         self._queue: KeyedQueue[str] = KeyedQueue(Backoff(first=0.05, cap=30.0))
@@ -120,6 +122,7 @@ class Pods:
                 group.create_task(self._refresh_sometimes())
                 group.create_task(self._events.run())
                 group.create_task(self._reporter.run())
+                group.create_task(self._farewells.run())
                 async for uid in self._queue:
                     group.create_task(self._attend(uid))
         finally:
@@ -188,8 +191,8 @@ class Pods:
         )
 
     def _served(self, record: Record) -> bool:
-        slices = self._neighbours.all(EndpointSlice, record.pod.metadata.namespace)
-        return any(self._tools.pod_ip(record) in ready_addresses(piece) for piece in slices)
+        address = self._tools.pod_ip(record)
+        return self._farewells.sent_to(record.uid, record.pod.metadata.namespace, address)
 
     def _awaited(self, record: Record) -> str:
         if record.seen.containers or not awaited_services(record.pod):
@@ -267,16 +270,19 @@ class Pods:
     def _neighbour_changed(self, delta: Delta[Any]) -> None:
         if delta.view is not EndpointSlice:
             return
-        piece = delta.latest
-        left = ready_addresses(delta.old) - ready_addresses(delta.new)
+        piece, leaving = delta.latest, left(delta)
         for record in self._records.values():
             if record.pod.metadata.namespace != piece.metadata.namespace:
                 continue
-            if self._tools.pod_ip(record) in left:
-                record.note(drained_at=self._now())
-                self._poke(record.uid)
+            if self._tools.pod_ip(record) in leaving and self._group:
+                self._spawn(self._say_farewell(record, delta))
             elif piece.service in awaited_services(record.pod):
                 self._poke(record.uid)
+
+    async def _say_farewell(self, record: Record, delta: Delta[EndpointSlice]) -> None:
+        await self._farewells.wait(record.uid, delta)
+        record.note(drained_at=self._now())
+        self._poke(record.uid)
 
     # Volumes that show what the API has
 
