@@ -37,7 +37,7 @@ class BindingApi(MemoryApi):
         pod = await self.get(kinds.PODS, meta["name"], meta["namespace"])
         if pod["metadata"]["uid"] != meta["uid"] or pod["spec"].get("nodeName"):
             raise Conflict(f"pod {meta['name']} is another, or has a node already")
-        patch = {"spec": {"nodeName": node}}
+        patch = {"spec": {"nodeName": node}, "metadata": {"annotations": meta.get("annotations")}}
         return await self.patch(kinds.PODS, meta["name"], patch, meta["namespace"])
 
     async def add(self, kind: Kind, *objects: Object) -> None:

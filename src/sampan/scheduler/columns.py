@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from sampan.api.objects import Node, Taint
 from sampan.api.selectors import Requirement
 from sampan.scheduler.census import Census, Kin
-from sampan.scheduler.demand import ATTACHMENT, LARGEST, Demand, HostPort, amounts
+from sampan.scheduler.demand import ATTACHMENT, LARGEST, Demand, HostPort, amounts, is_gpu
+from sampan.scheduler.devices import Devices, Workload
 
 Mask: TypeAlias = NDArray[np.bool_]
 Amounts: TypeAlias = NDArray[np.int64]
@@ -87,6 +88,8 @@ class Held:
     kin: Kin
     row: int
     leaving: bool
+    devices: tuple[int, ...] = ()
+    """The numbers of its GPUs on the node."""
 
 
 class Table:
@@ -111,6 +114,8 @@ class Table:
         self.images: dict[str, dict[int, int]] = {}
         self.ports: dict[tuple[str, int], dict[str, Index]] = {}
         self.census = Census(size)
+        self.devices = Devices(size)
+        self.workload = Workload()
         self.nodes = 0
         self.standing = 0
         """Counts changes of what nodes are, as against what runs on them."""
@@ -171,6 +176,7 @@ class Table:
         self.nodes -= 1
         self.alive[row] = False
         self.capacity[:, row] = 0
+        self.devices.set_number(row, 0)
         self.per_percent[:, row] = 0
         self._set_labels(row, {})
         self._set_taints(row, ())
@@ -225,9 +231,18 @@ class Table:
             number = self.resource(name)  # first: it may replace the array
             self.capacity[number, row] = value
         self._set_limits(row)
+        self._set_devices(row)
         capacity = np.maximum(self.capacity[:2, row], 1)
         self.per_percent[:, row] = np.where(self.capacity[:2, row] > 0, 100.0 / capacity, 0.0)
         self._reweigh(row)
+
+    def _set_devices(self, row: int) -> None:
+        number = sum(
+            int(self.capacity[line, row]) for name, line in self.resources.items() if is_gpu(name)
+        )
+        if self.devices.set_number(row, number):
+            for held in self.residents[row].values():
+                self.devices.use(held.demand, row, held.devices, 1)
 
     def _set_labels(self, row: int, labels: Mapping[str, str]) -> None:
         self.labels[row] = labels
@@ -271,17 +286,34 @@ class Table:
     def held(self, uid: str) -> Held | None:
         return self._held.get(uid)
 
-    def add(self, uid: str, demand: Demand, node: str, *, leaving: bool = False) -> None:
-        """Count a Pod on *node*; one that is counted elsewhere, or as another, moves."""
+    def add(
+        self,
+        uid: str,
+        demand: Demand,
+        node: str,
+        *,
+        leaving: bool = False,
+        devices: tuple[int, ...] = (),
+    ) -> Held:
+        """Count a Pod on *node*; one that is counted elsewhere, or as another, moves.
+
+        *devices* are its GPUs there; without, they are chosen, or stay those that it has.
+        """
         row = self._row(node)
         if old := self._held.get(uid):
             if old.row == row and old.leaving == leaving and old.demand is demand:
-                return
+                return old
+            devices = devices or (old.devices if old.row == row else ())
             self.remove(uid)
             row = self._row(node)
         kin = self.census.came(demand, row, leaving=leaving)
-        self._held[uid] = self.residents[row][uid] = Held(uid, demand, kin, row, leaving)
+        if demand.gpus[0]:
+            devices = devices or self.devices.choose(demand, row)
+            self.devices.use(demand, row, devices, 1)
+        held = self._held[uid] = Held(uid, demand, kin, row, leaving, devices)
+        self.residents[row][uid] = held
         self._use(demand, row, 1)
+        return held
 
     def remove(self, uid: str) -> str | None:
         """Stop counting a Pod; return the node that it was on, None if it was on none."""
@@ -290,6 +322,7 @@ class Table:
             return None
         node = self.names[held.row]
         self.census.went(held.kin, held.demand, held.row, leaving=held.leaving)
+        self.devices.use(held.demand, held.row, held.devices, -1)
         del self.residents[held.row][uid]
         self._use(held.demand, held.row, -1)
         self._release(held.row)
@@ -417,6 +450,7 @@ class Table:
             for ip, counts in by_ip.items():
                 by_ip[ip] = _wider(counts, size)
         self.census.grow(size)
+        self.devices.grow(size)
 
 
 def _wider(array: NDArray[Any], size: int) -> NDArray[Any]:

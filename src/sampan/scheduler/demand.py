@@ -22,6 +22,10 @@ ZONE: Final = "topology.kubernetes.io/zone"
 PLACEMENT: Final = "sampan.io/placement"
 """A Pod's annotation: the word for how to choose among nodes."""
 
+GPU_SHARE: Final = "sampan.io/gpu-milli"
+"""The resource that asks for thousandths of one GPU."""
+WHOLE_GPU: Final = 1000
+
 WEIGHED_CPU: Final = 100
 WEIGHED_MEMORY: Final = 200 * 1024**2
 """What a container that asks for nothing weighs in scores (kube-scheduler's own defaults)."""
@@ -91,6 +95,8 @@ class Demand:
     anti_affinity: tuple[PodTerm, ...] = ()
     preferred_pods: tuple[Weighted, ...] = ()
     volumes: Volumes = NO_VOLUMES
+    gpus: tuple[int, int] = (0, 0)
+    """How many GPUs, and how many thousandths of each; 0 is all of it."""
     scheduler: str = ""
     placement: str = ""
     """The word for how to choose among nodes, "" for the profile's own."""
@@ -170,6 +176,7 @@ def read(
             *_preferred_pods(apart.get(_PREFERRED), pod, -1),
         ),
         volumes=volumes,
+        gpus=gpus_of(requests),
         scheduler=spec.scheduler_name,
         placement=word,
     )
@@ -177,6 +184,20 @@ def read(
 
 _REQUIRED: Final = "requiredDuringSchedulingIgnoredDuringExecution"
 _PREFERRED: Final = "preferredDuringSchedulingIgnoredDuringExecution"
+
+
+def is_gpu(resource: str) -> bool:
+    return resource.endswith("/gpu")
+
+
+def gpus_of(requests: Mapping[str, int]) -> tuple[int, int]:
+    """Return how many GPUs are asked for, and how many thousandths of each (0: all of it)."""
+    if whole := sum(number for name, number in requests.items() if is_gpu(name)):
+        return whole, 0
+    share = requests.get(GPU_SHARE, 0)
+    if share >= WHOLE_GPU:
+        return -(-share // WHOLE_GPU), 0
+    return (1, share) if share else (0, 0)
 
 
 def default_spreads(pod: Pod, together: Term | None) -> tuple[Spread, ...]:

@@ -187,7 +187,7 @@ class Scheduler:
         as_assumed = held and (self._table.names[held.row], held.demand) == (node, demand)
         if held and as_assumed and held.leaving == leaving:
             return
-        self._table.add(uid, demand, node, leaving=leaving)
+        self._table.add(uid, demand, node, leaving=leaving, devices=devices_of(pod))
         if held:
             self._cure(Cure.POD_GONE)
         if not as_assumed:
@@ -436,13 +436,17 @@ class Scheduler:
             waiter, node = await self._to_bind.get()
             try:
                 await self._client.create(
-                    kinds.PODS, binding(waiter.pod, node), subresource="binding"
+                    kinds.PODS, self._binding(waiter.pod, node), subresource="binding"
                 )
             except (ApiError, OSError, TimeoutError) as error:
                 self._bind_failed(waiter, node, error)
             else:
                 text = f"Successfully assigned {waiter.pod.metadata.key} to {node}"
                 self._news.event(waiter.pod, "Normal", "Scheduled", text)
+
+    def _binding(self, pod: Pod, node: str) -> Object:
+        held = self._table.held(pod.metadata.uid)
+        return binding(pod, node, held.devices if held else ())
 
     def _bind_failed(self, waiter: Waiter, node: str, error: Exception) -> None:
         """Take the assumption back; unless the Pod is bound or gone by now, it is tried again."""
@@ -492,11 +496,22 @@ def _differ(old: Pod, new: Pod) -> bool:
     )
 
 
-def binding(pod: Pod, node: str) -> Object:
+GPUS: Final = "sampan.io/gpus"
+"""A bound Pod's annotation: the numbers of its GPUs on the node."""
+
+
+def devices_of(pod: Pod) -> tuple[int, ...]:
+    numbers = pod.metadata.annotations.get(GPUS, "").split(",")
+    return tuple(int(number) for number in numbers if number.isdecimal())
+
+
+def binding(pod: Pod, node: str, devices: Sequence[int] = ()) -> Object:
     meta = pod.metadata
+    named = {"name": meta.name, "namespace": meta.namespace, "uid": meta.uid}
+    given = {"annotations": {GPUS: ",".join(map(str, devices))}} if devices else {}
     return {
         "apiVersion": "v1",
         "kind": "Binding",
-        "metadata": {"name": meta.name, "namespace": meta.namespace, "uid": meta.uid},
+        "metadata": {**named, **given},
         "target": {"apiVersion": "v1", "kind": "Node", "name": node},
     }

@@ -38,6 +38,8 @@ class Placed:
     uid: str
     demand: Demand
     node: str
+    devices: tuple[int, ...] = ()
+    """The numbers of its GPUs on the node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +76,19 @@ class Placer:
                 continue
             self.nominated.pop(uid, None)
             node = self.table.names[row]
-            self.table.add(uid, demand, node)
+            held = self.table.add(uid, demand, node, devices=self._devices(demand, row))
             self.table.latest = row
             self.table.placements += 1
-            yield Placed(uid, demand, node)
+            yield Placed(uid, demand, node, held.devices)
+
+    def _devices(self, demand: Demand, row: int) -> tuple[int, ...]:
+        """Let the profile choose GPUs, if it minds; () leaves that to the table."""
+        if not demand.gpus[0]:
+            return ()
+        if self.table.workload.note(demand):
+            self.table.standing += 1  # what a fragment is has changed for everybody
+        choose = profile_for(demand, self.profiles).policy.devices
+        return choose(demand, self.table, row) if choose else ()
 
     def nominate(self, uid: str, demand: Demand, node: str) -> None:
         """Keep the room on *node* that others make for a Pod."""

@@ -13,12 +13,15 @@ import numpy as np
 from sampan.scheduler import room
 from sampan.scheduler.ask import Ask
 from sampan.scheduler.columns import Ratings, Rows, Table
+from sampan.scheduler.demand import GPU_SHARE, WHOLE_GPU, Demand
+from sampan.scheduler.devices import each_choice
 from sampan.scheduler.rules import Score
 from sampan.scheduler.standing import count, has_images
 
 SPREAD: Final = "spread"
 ABOVE_ALL: Final = 10.0
 """Weighs more than a user's own preferences do together, short of several at once."""
+AMONG_EQUALS: Final = 0.01
 SEED: Final = 2026
 """Of the random policy, so that the same history is placed the same way."""
 
@@ -34,6 +37,8 @@ class Policy:
     room: tuple[Score, ...] = ()
     each: tuple[Score, ...] = ()
     spreads_by_default: bool = False
+    devices: Callable[[Demand, Table, int], tuple[int, ...]] | None = None
+    """How to choose among a node's GPUs; None is the fullest that will do."""
 
 
 def most_allocated(ask: Ask, table: Table, rows: Rows) -> Ratings:
@@ -66,7 +71,8 @@ def _use(name: str, ask: Ask, table: Table, rows: Rows) -> Ratings:
     number = table.resource(name)
     capacity = table.capacity[number, : table.top][rows]
     used = table.used[number, : table.top][rows] + ask.demand.requests.get(name, 0)
-    return np.minimum(100.0 * used / np.maximum(capacity, 1), 100.0)
+    share: Ratings = np.minimum(100.0 * used / np.maximum(capacity, 1), 100.0)
+    return share
 
 
 def best_fit(ask: Ask, table: Table, rows: Rows) -> Ratings:
@@ -80,7 +86,22 @@ def best_fit(ask: Ask, table: Table, rows: Rows) -> Ratings:
     cpu += memory
     cpu *= 0.5
     cpu -= STRANDED * stranded
+    if ask.demand.gpus[0]:
+        cpu += gpu_share(ask, table, rows)
+        cpu *= 0.5
     return cpu
+
+
+def gpu_share(ask: Ask, table: Table, rows: Rows) -> Ratings:
+    """Return how many percent of a node's GPUs would be in use."""
+    total = table.devices.total[: table.top][rows]
+    left = table.devices.free[:, : table.top][:, rows].sum(axis=0) - _asked(ask.demand)
+    return 100.0 - 100.0 * left / np.maximum(total, 1)
+
+
+def _asked(demand: Demand) -> int:
+    number, share = demand.gpus
+    return number * (share or WHOLE_GPU)
 
 
 STRANDED: Final = 0.25
@@ -92,13 +113,65 @@ def alignment(ask: Ask, table: Table, rows: Rows) -> Ratings:
     total = np.zeros(count(table, rows))
     asked = 0.0
     for number, name, amount in ask.requests:
-        if name == "pods":
+        if name in {"pods", GPU_SHARE}:
             continue
         capacity = np.maximum(table.capacity[number, : table.top][rows], 1)
         free = capacity - table.used[number, : table.top][rows]
         total += (amount / capacity) * (free / capacity)
         asked += 1
+    if ask.demand.gpus[1]:
+        total_gpus = np.maximum(table.devices.total[: table.top][rows], 1)
+        free_gpus = table.devices.free[:, : table.top][:, rows].sum(axis=0)
+        total += (ask.demand.gpus[1] / total_gpus) * (free_gpus / total_gpus)
     return total * (100.0 / max(asked, 1.0))
+
+
+def least_fragments(ask: Ask, table: Table, rows: Rows) -> Ratings:
+    """Rate nodes by how little of their GPUs becomes useless to typical Pods (FGD, ATC 2023).
+
+    50 is no change; each GPU lost or won is worth some points. Without GPUs, or before there is
+    a workload to go by, this is best fit.
+    """
+    workload = table.workload
+    if not workload.often.size or not table.devices.total.any():
+        return best_fit(ask, table, rows)
+    cpu, memory, gpus = _left(table, rows)
+    before = workload.fragments(cpu, memory, gpus)
+    cpu -= ask.demand.requests.get("cpu", 0)
+    memory -= ask.demand.requests.get("memory", 0)
+    least = np.full(cpu.size, np.inf)
+    for left in each_choice(ask.demand, gpus):
+        after = workload.fragments(cpu, memory, left)
+        after[(left < 0).any(axis=0)] = np.inf
+        np.minimum(least, after, out=least)
+    rated: Ratings = np.clip(50.0 - (least - before) * (50.0 / MOST_LOST), 0.0, 100.0)
+    return rated
+
+
+def least_fragmenting(demand: Demand, table: Table, row: int) -> tuple[int, ...]:
+    """Choose the GPU of a node on which a share leaves the least fragments."""
+    if not demand.gpus[1] or not table.workload.often.size:
+        return ()
+    cpu, memory, gpus = _left(table, np.array([row]))
+    cpu -= demand.requests.get("cpu", 0)
+    memory -= demand.requests.get("memory", 0)
+    costs = [
+        np.inf if (left < 0).any() else float(table.workload.fragments(cpu, memory, left)[0])
+        for left in each_choice(demand, gpus)
+    ]
+    best = int(np.argmin(costs))
+    return (best,) if costs[best] < np.inf else ()
+
+
+def _left(table: Table, rows: Rows) -> tuple[Ratings, Ratings, Ratings]:
+    """Return the CPU, memory and GPUs (a line each) that are free."""
+    free = table.capacity[:2, : table.top][:, rows] - table.used[:2, : table.top][:, rows]
+    cpu, memory = free.astype(np.float64)
+    return cpu, memory, table.devices.free[:, : table.top][:, rows].astype(np.float64)
+
+
+MOST_LOST: Final = 8000.0
+"""Thousandths of GPUs that one Pod can make useless."""
 
 
 def first_fit(_ask: Ask, table: Table, rows: Rows) -> Ratings:
@@ -135,6 +208,13 @@ POLICIES: Final[Mapping[str, Policy]] = {
     "first-fit": Policy(standing=(Score("FirstFit", ABOVE_ALL, first_fit),)),
     "round-robin": Policy(each=(Score("RoundRobin", ABOVE_ALL, round_robin),)),
     "random": Policy(each=(Score("Random", ABOVE_ALL, random),)),
+    "fgd": Policy(
+        room=(
+            Score("LeastFragments", ABOVE_ALL, least_fragments),
+            Score("BestFit", AMONG_EQUALS, best_fit),
+        ),
+        devices=least_fragmenting,
+    ),
     "dot-product": Policy(room=(Score("DotProduct", ABOVE_ALL, alignment),)),
 }
 """By the word in a profile, or in a Pod's annotation `sampan.io/placement`."""

@@ -84,8 +84,8 @@ def preempt(placer: Placer, ask: Ask, about: Circumstances) -> Preemption | None
 def _minds_only_room(ask: Ask) -> bool:
     company = ask.company
     repelled = any(claim.sort == "apart" for claim in ask.kin.claims)
-    own = ask.profile.own_filters
-    return not (company.hard or company.beside or company.apart or repelled or own)
+    more = ask.profile.own_filters or ask.demand.gpus[0]
+    return not (company.hard or company.beside or company.apart or repelled or more)
 
 
 def _candidates(ask: Ask, table: Table) -> Iterator[tuple[int, int]]:

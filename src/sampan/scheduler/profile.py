@@ -108,6 +108,7 @@ DEFAULT: Final = Profile(
         filters=(
             Filter("NodePorts", room.port_taken, room.port_taken_detail, _ROOM),
             Filter("NodeResourcesFit", room.too_little, room.too_little_detail, _ROOM),
+            Filter("NodeDevices", room.no_device, room.no_device_detail, _ROOM),
             Filter("NodeVolumeLimits", room.too_many_volumes, room.too_many_volumes_detail, _ROOM),
         ),
     ),

@@ -6,7 +6,7 @@ import numpy as np
 
 from sampan.scheduler.ask import Ask
 from sampan.scheduler.columns import CPU, MEMORY, Amounts, Mask, Ratings, Rows, Table
-from sampan.scheduler.demand import ATTACHMENT, HostPort
+from sampan.scheduler.demand import ATTACHMENT, GPU_SHARE, WHOLE_GPU, HostPort, is_gpu
 from sampan.scheduler.words import written
 
 ANY_ADDRESS = frozenset({"0.0.0.0", "::"})
@@ -17,7 +17,7 @@ ANY_ADDRESS = frozenset({"0.0.0.0", "::"})
 
 def too_little(ask: Ask, table: Table, rows: Rows) -> Iterator[tuple[str, Mask]]:
     for number, name, amount in ask.requests:
-        if not name.startswith(ATTACHMENT):
+        if not name.startswith(ATTACHMENT) and name != GPU_SHARE:
             reason = "Too many pods" if name == "pods" else f"Insufficient {name}"
             yield reason, _free(number, table, rows) < amount
 
@@ -33,7 +33,7 @@ def too_little_detail(ask: Ask, table: Table, row: int) -> str:
     lacking = []
     for number, name, amount in ask.requests:
         capacity, used = int(table.capacity[number, row]), int(table.used[number, row])
-        if capacity - used >= amount or name.startswith(ATTACHMENT):
+        if capacity - used >= amount or name.startswith(ATTACHMENT) or name == GPU_SHARE:
             continue
         if name == "pods":
             lacking.append(f"runs {used} of at most {capacity} Pods")
@@ -41,6 +41,25 @@ def too_little_detail(ask: Ask, table: Table, row: int) -> str:
             free = written(name, max(capacity - used, 0))
             lacking.append(f"needs {written(name, amount, unit=True)}, {free} free")
     return " and ".join(lacking)
+
+
+def no_device(ask: Ask, table: Table, rows: Rows) -> Iterator[tuple[str, Mask]]:
+    """GPUs that are free in parts are no whole ones, and two halves of different ones not one."""
+    if ask.demand.gpus[0]:
+        within = slice(0, table.top) if isinstance(rows, slice) else rows
+        name = next((n for n in ask.demand.requests if is_gpu(n)), GPU_SHARE)
+        yield f"Insufficient {name}", table.devices.lacking(ask.demand, within)
+
+
+def no_device_detail(ask: Ask, table: Table, row: int) -> str:
+    number, share = ask.demand.gpus
+    free = table.devices.free[: int(table.devices.total[row]) // WHOLE_GPU, row]
+    if share:
+        most = int(free.max(initial=0))
+        left = f"the freest of {free.size} has {most / WHOLE_GPU:g} left"
+        return f"needs {share / WHOLE_GPU:g} of one GPU, {left}"
+    whole = int((free == WHOLE_GPU).sum())
+    return f"needs {number} whole GPU(s), {whole} of {free.size} are wholly free"
 
 
 def too_many_volumes(ask: Ask, table: Table, rows: Rows) -> Iterator[tuple[str, Mask]]:
