@@ -131,7 +131,9 @@ async def test_a_changed_config_rolls_the_service_and_the_old_one_stays_for_a_ro
     await apply(running.client, stack(tmp_path, text.format("two")))
     [state], _ = await until_up(running, "web")
     assert state.done
-    alive = [p for p in await running.pods(namespace="shop") if p["metadata"]["uid"]]
+    alive = [
+        p for p in await running.pods(namespace="shop") if "deletionTimestamp" not in p["metadata"]
+    ]
     assert first["metadata"]["uid"] not in {p["metadata"]["uid"] for p in alive}
     assert len(await names(running, kinds.CONFIGMAPS)) == 2
 

@@ -132,7 +132,16 @@ def test_exec_with_a_terminal(kubectl: Kubectl) -> None:
     kubectl.apply(pod("box", *SLEEP))
     kubectl("wait", "--for=condition=Ready", "pod/box", "--timeout=30s")
     command = " ".join(
-        [*kubectl.command, "exec", "-it", "box", "--", "sh", "-c", "'tty; stty size'"]
+        [
+            *kubectl.command,
+            "exec",
+            "-it",
+            "box",
+            "--",
+            "sh",
+            "-c",
+            "'tty; until stty size; do :; done'",
+        ]
     )
     done = subprocess.run(
         ["script", "-qec", f"stty rows 33 cols 101; {command}", "/dev/null"],
