@@ -14,7 +14,7 @@ from sampan.api.errors import AlreadyExists, ApiError, Cause, Conflict
 from sampan.api.kinds import Kind
 from sampan.api.objects import Object
 from sampan.apiserver import allocation, defaults, deletion, metadata, schemas, strategy, validation
-from sampan.apiserver.admission import Admission
+from sampan.apiserver.admission import Admission, Attempt
 from sampan.apiserver.allocation import Allocator, Holding, Refused, holding
 from sampan.apiserver.decoding import copied, decoded
 from sampan.apiserver.entries import Answer, encode
@@ -73,7 +73,9 @@ class Writer:
     ) -> Entry:
         name = metadata.named(kind, namespace, obj)
         defaults.apply(kind, obj)
-        await self._admission.admit(kind, obj)
+        attempt = Attempt(kind, "CREATE", namespace, name, call, obj, trusted=trusted)
+        await self._admission.complete(attempt)
+        obj = attempt.new
         strategy.prepare_create(kind, obj, call.user)
         if causes := [] if trusted else _broken(kind, obj):
             raise invalid(kind, name, causes)
