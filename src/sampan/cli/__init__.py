@@ -41,7 +41,7 @@ class Verbs(TyperGroup):
         module = importlib.import_module(f"sampan.cli.{cmd_name}")
         if app := getattr(module, "app", None):
             return typer.main.get_command(app)
-        single = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)
+        single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
         single.command(name=cmd_name)(getattr(module, cmd_name))
         return typer.main.get_command(single)
 
@@ -53,7 +53,7 @@ class Verbs(TyperGroup):
 app = typer.Typer(
     cls=Verbs,
     no_args_is_help=True,
-    pretty_exceptions_show_locals=False,
+    pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="A handful of Linux machines become one computer for containers.",
 )
