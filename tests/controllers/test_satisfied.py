@@ -12,6 +12,7 @@ from sampan.client.cache import Cache, Delta
 from sampan.controllers import garbage_collector
 from sampan.controllers.plan import CheckAgain, Controller, DeleteAll, World
 from sampan.controllers.roster import controllers
+from sampan.controllers.views_policy import BUDGETS
 from tests.controllers.cluster import (
     add_node,
     beat,
@@ -45,6 +46,10 @@ async def a_cluster(api: MemoryApi) -> None:
     await api.create(kinds.SERVICES, service("web", type="LoadBalancer"))
     await api.create(kinds.SERVICES, service("nobody"))
     await api.create(kinds.SERVICES, service("kubernetes", selector={}))
+    selector = {"matchLabels": {"app": "web"}}
+    spec = {"maxUnavailable": "50%", "selector": selector}
+    meta = {"name": "web", "namespace": "default"}
+    await api.create(BUDGETS, {"metadata": meta, "spec": spec})
 
 
 def keys(controller: Controller, cache: Cache) -> set[str]:

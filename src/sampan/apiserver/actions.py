@@ -1,16 +1,17 @@
 """The shell around subresources that read or write more than their own object."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sampan.api import kinds
-from sampan.api.errors import BadRequest, NotFound
+from sampan.api.errors import BadRequest, NotFound, TooManyRequests
+from sampan.api.kinds import Kind
 from sampan.api.objects import Object
-from sampan.apiserver import schemas
+from sampan.apiserver import schemas, surge
 from sampan.apiserver.decoding import decoded
 from sampan.apiserver.entries import Answer
 from sampan.apiserver.interface import Call, DeleteOptions, Entry, Place, Written
-from sampan.apiserver.metadata import check_preconditions
+from sampan.apiserver.metadata import check_delete_preconditions, check_preconditions
 from sampan.apiserver.patches import json_patch, merge, strategic
 from sampan.apiserver.problems import not_found
 from sampan.apiserver.reading import Reader
@@ -67,8 +68,17 @@ class Actions:
             raise not_found(kinds.PODS, place.name)
         eviction = decoded(EVICTION, obj, call)
         options = _delete_options(eviction.get("deleteOptions") or {})
+        coming = await self._start_replacement(place, found.object, options, call)
+        try:
+            await self._spend_budget(place, found.object, call)
+        except TooManyRequests as refusal:
+            raise surge.after_all(refusal, found.object, coming) from None
+        await self._writer.delete(kinds.PODS, place.namespace, place.name, options, call)
+        return _success(found.revision)
+
+    async def _spend_budget(self, place: Place, pod: Object, call: Call) -> None:
         budgets = await self._reader.all(BUDGETS, place.namespace)
-        if budget := budget_for(found.object, budgets):
+        if budget := budget_for(pod, budgets):
             now = self._clock()
             await self._writer.alter(
                 BUDGETS,
@@ -78,8 +88,40 @@ class Actions:
                 call,
                 "status",
             )
-        await self._writer.delete(kinds.PODS, place.namespace, place.name, options, call)
-        return _success(found.revision)
+
+    async def _start_replacement(
+        self, place: Place, pod: Object, options: DeleteOptions, call: Call
+    ) -> Sequence[Object]:
+        """Have a replica that serves replaced, and say so by TooManyRequests.
+
+        Return, if there is nothing to wait for (any more), the other Pods of its namespace that
+        may tell why.
+        """
+        if call.dry_run or not surge.is_serving(pod):
+            return ()
+        replicas = await self._owner(kinds.REPLICA_SETS, pod)
+        deployment = await self._owner(kinds.DEPLOYMENTS, replicas) if replicas else None
+        if not surge.surges(pod, replicas, deployment):
+            return ()
+        siblings = await self._reader.all(kinds.PODS, place.namespace)
+        now = self._clock()
+        if surge.overdue(pod, siblings, now):
+            return siblings
+
+        def mark(old: Object) -> Object:
+            check_delete_preconditions(kinds.PODS, old, options.uid, options.revision)
+            return surge.marked(old, options.grace_seconds, now)
+
+        await self._writer.alter(kinds.PODS, place.namespace, place.name, mark, call)
+        raise surge.not_yet(pod, siblings)
+
+    async def _owner(self, kind: Kind, obj: Object) -> Object | None:
+        """The controller of *obj*, if it is of *kind* and still there."""
+        owner = surge.controller(obj)
+        if owner.get("kind") != kind.kind:
+            return None
+        found = await self._reader.find(kind, obj["metadata"]["namespace"], owner["name"])
+        return found.object if found else None
 
     async def scale(self, place: Place, make: Callable[[Object], Object], call: Call) -> Written:
         """Give the object at *place* the replicas of the Scale that *make* makes of its own."""

@@ -20,10 +20,12 @@ from sampan.controllers.views_apps import (
     StatefulSet,
 )
 from sampan.controllers.views_batch import CronJob, Job
+from sampan.controllers.views_policy import Budget
 
 _READ: Final = (
     Deployment, ReplicaSet, Pod, Service, EndpointSlice, Endpoints, ConfigMap, ServiceAccount,
     Lease, ReplicationController, StatefulSet, DaemonSet, ControllerRevision, Claim, Job, CronJob,
+    Budget,
 )  # fmt: skip
 _NEEDED: Final = frozenset({"list", "watch", "delete"})
 

@@ -13,6 +13,7 @@ from typing import Final, TypeAlias
 from sampan.api import kinds
 from sampan.api.objects import Condition, Node, Object, Pod, Resource
 from sampan.api.selectors import Selector, from_label_selector
+from sampan.controllers import relocation
 from sampan.controllers.availability import available_in, counts_as_ready, ready_since
 from sampan.controllers.claims import claim
 from sampan.controllers.ownership import its_pods, with_pods_on
@@ -66,16 +67,20 @@ def keep(rs: Replicated, selector: Selector, world: World) -> Iterator[Action]:
 
 
 def _resize(rs: Replicated, live: Sequence[Pod], world: World) -> Iterator[Action]:
-    missing = rs.spec.replicas - len(live)
+    going = relocation.leaving(live, world.now)
+    staying = [pod for pod in live if pod not in going] if going else live
+    missing = rs.spec.replicas - len(staying)
     if missing > 0:
         done = RecordEvent(rs, "SuccessfulCreate", "Created pod: {name}")
         for _ in range(min(missing, BURST)):
             yield Create(kinds.PODS, pod_from_template(rs, rs.spec.template), done)
     elif missing < 0:
-        related = _relatives(rs, live, world.objects)
+        related = _relatives(rs, staying, world.objects)
         done = RecordEvent(rs, "SuccessfulDelete", "Deleted pod: {name}")
-        for pod in cheapest_first(live, related, world.now)[: min(-missing, BURST)]:
+        for pod in cheapest_first(staying, related, world.now)[: min(-missing, BURST)]:
             yield Delete(pod, done=done)
+    ready_for = rs.spec.min_ready_seconds
+    yield from relocation.released(going, staying, rs.spec.replicas, ready_for, world)
 
 
 def _relatives(rs: Replicated, live: Sequence[Pod], objects: Reader) -> list[Pod]:

@@ -11,6 +11,7 @@ from sampan.client.interface import Client
 from sampan.controllers import (
     daemonset,
     deployment,
+    disruption,
     endpoints,
     event_expiry,
     garbage_collector,
@@ -38,6 +39,7 @@ CONTROLLERS: Final[tuple[Controller, ...]] = (
     replication_controller.CONTROLLER,
     statefulset.CONTROLLER,
     daemonset.CONTROLLER,
+    disruption.CONTROLLER,
     endpoints.SLICES,
     endpoints.LEGACY,
     load_balancer.CONTROLLER,
