@@ -140,7 +140,7 @@ def test_exec_with_a_terminal(kubectl: Kubectl) -> None:
             "--",
             "sh",
             "-c",
-            "'tty; until stty size; do :; done'",
+            "'tty; until stty size | grep 33; do :; done'",
         ]
     )
     done = subprocess.run(
