@@ -6,7 +6,14 @@ from contextlib import asynccontextmanager, contextmanager
 
 import pytest
 
-from sampan.agent.network_acks import APPLIED, Acknowledger, Everybody, left, revision_of
+from sampan.agent.network_acks import (
+    APPLIED,
+    Acknowledger,
+    Everybody,
+    Farewells,
+    left,
+    revision_of,
+)
 from sampan.agent.node import LEASE_NAMESPACE
 from sampan.api import kinds
 from sampan.api.errors import ServiceUnavailable
@@ -151,6 +158,31 @@ def away(api: MemoryApi) -> Iterator[None]:
 
 async def lease(api: MemoryApi) -> Object:
     return await api.get(kinds.LEASES, "a", LEASE_NAMESPACE)
+
+
+async def test_a_pods_clients_are_waited_for_as_well_but_not_for_ever() -> None:
+    api, busy = MemoryApi(), [2, 1, 1, 0]
+    endless = [1] * 1000
+
+    async def unfinished(address: str) -> int:
+        return (busy if address == "10.42.0.5" else endless).pop(0)
+
+    cache = Cache(api, [Interest(Node), Interest(EndpointSlice)])
+    farewells = Farewells(api, cache, unfinished)
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(cache.run()), group.create_task(farewells.run())]
+        await cache.synced()
+        delta = Delta(EndpointSlice, piece(3), None)
+        waiting = group.create_task(farewells.wait("uid", "10.42.0.5", delta))
+        await asyncio.sleep(0.05)
+        assert farewells.sent_to("uid", "default", "10.42.0.5")
+        await waiting
+        assert 0.3 <= now() < 0.4
+        assert not farewells.sent_to("uid", "default", "10.42.0.5")
+        await farewells.wait("uid", "10.42.0.6", delta)
+        assert 2.3 <= now() < 2.5
+        for task in tasks:
+            task.cancel()
 
 
 def piece(revision: int, **ready: bool) -> EndpointSlice:

@@ -261,8 +261,8 @@ def test_a_pod_that_services_send_to_is_stopped_only_when_they_have_ceased() -> 
         [step] = plan(situation(pod, running(), remembered=times, served=served))
         return step
 
-    assert next_of(served=True, began=0.2) == CheckAgain(timedelta(seconds=1.8))
-    assert isinstance(next_of(served=True, began=2), Stop)
+    assert next_of(served=True, began=0.2) == CheckAgain(timedelta(seconds=4.8))
+    assert isinstance(next_of(served=True, began=5), Stop)
     assert next_of(served=False, began=0.2, drained=0.04) == CheckAgain(timedelta(seconds=0.06))
     assert isinstance(next_of(served=False, began=0.4, drained=0.2), Stop)
     assert isinstance(next_of(served=False, began=0), Stop)

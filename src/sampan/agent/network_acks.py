@@ -8,7 +8,7 @@ Pod to stop follows the Leases for as long as he waits, so that nothing is watch
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import aclosing
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ from sampan.api.errors import ApiError
 from sampan.api.objects import EndpointSlice, Lease, Node, Object
 from sampan.client.cache import Cache, Delta
 from sampan.client.interface import Client
+from sampan.net import conntrack
 
 APPLIED: Final = "sampan.io/applied-endpoints"
 """The annotation of a node's Lease."""
@@ -25,19 +26,29 @@ SAID_AGAIN: Final = 10.0
 """Seconds; Leases live in the server's memory, and may be lost with it."""
 RETRY: Final = 0.2
 PATIENCE: Final = 2.0
-"""Seconds that a Pod waits for nodes that do not say."""
+"""Seconds that a Pod waits for nodes that do not say, and then for its clients."""
+
+LOOK_AGAIN: Final = 0.1
+
+Unfinished = Callable[[str], Awaitable[int]]
+"""How many connections to an address are not done yet."""
 
 log = logging.getLogger(__name__)
 
 
+async def connections(address: str) -> int:
+    """Ask this node's kernel: what goes to its Pods passes here, wherever it comes from."""
+    return await asyncio.to_thread(conntrack.unfinished, address)
+
+
 def ready_addresses(piece: EndpointSlice | None) -> set[str]:
-    """Where a Service's traffic goes."""
+    """Where a Service's traffic goes, apart from what goes to Pods that are on their way out."""
     if piece is None:
         return set()
     return {
         address
         for endpoint in piece.endpoints
-        if endpoint.conditions.ready
+        if endpoint.conditions.ready and not endpoint.conditions.terminating
         for address in endpoint.addresses
     }
 
@@ -166,8 +177,9 @@ class Everybody:
 class Farewells:
     """Whether anybody may still send to a Pod."""
 
-    def __init__(self, client: Client, neighbours: Cache) -> None:
+    def __init__(self, client: Client, neighbours: Cache, unfinished: Unfinished) -> None:
         self._neighbours = neighbours
+        self._unfinished = unfinished
         self._everybody = Everybody(client, neighbours)
         self._pending: Counter[str] = Counter()
 
@@ -179,11 +191,18 @@ class Farewells:
         slices: Iterable[EndpointSlice] = self._neighbours.all(EndpointSlice, namespace)
         return bool(self._pending[uid]) or any(address in ready_addresses(s) for s in slices)
 
-    async def wait(self, uid: str, delta: Delta[EndpointSlice]) -> None:
-        """Wait until every node knows that *delta* ended the traffic to a Pod."""
+    async def wait(self, uid: str, address: str, delta: Delta[EndpointSlice]) -> None:
+        """Wait until every node knows that *delta* ended the traffic, and what was sent is done."""
         self._pending[uid] += 1
         try:
             await self._everybody.have_applied(revision_of(delta))
+            async with asyncio.timeout(PATIENCE):
+                while await self._unfinished(address):  # noqa: ASYNC110 - only the kernel knows
+                    await asyncio.sleep(LOOK_AGAIN)
+        except TimeoutError:
+            log.info("%s has connections that do not end", address)
+        except OSError as error:
+            log.warning("connections to %s cannot be looked at: %s", address, error)
         finally:
             self._pending[uid] -= 1
             if not self._pending[uid]:

@@ -14,10 +14,10 @@ from sampan.agent.memory import ContainerMemory, Memory, Seen, restart_pause
 from sampan.agent.runtime import Container, Sandbox, State
 from sampan.agent.spec import ContainerSpec, NodePod
 
-DRAINED_WITHIN: Final = timedelta(seconds=2)
-"""How long a Pod on its way out waits, at most, for every node to stop sending to it."""
+DRAINED_WITHIN: Final = timedelta(seconds=5)
+"""How long a Pod on its way out waits, at most, until nodes stop sending and clients are served."""
 SETTLED_AFTER: Final = timedelta(seconds=0.1)
-"""How long what was sent before may take to be answered."""
+"""How much longer, for what is on its way."""
 LEAST_GRACE: Final = 1
 """Seconds that a container gets even when its Pod was deleted by force."""
 
@@ -124,7 +124,7 @@ def _undrained(it: Situation) -> timedelta:
     if it.gone or begun is None or _pod_grace(it) <= LEAST_GRACE:
         return timedelta()
     if it.served:
-        return begun + DRAINED_WITHIN - it.now
+        return begun + min(DRAINED_WITHIN, timedelta(seconds=_pod_grace(it))) - it.now
     return drained + SETTLED_AFTER - it.now if drained else timedelta()
 
 

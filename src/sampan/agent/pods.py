@@ -12,13 +12,14 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from sampan.agent.after import awaited, awaited_services
+from sampan.agent.claims import Claims
 from sampan.agent.config import AgentConfig
 from sampan.agent.containerconfig import Cluster
 from sampan.agent.env import ConfigError
 from sampan.agent.events import Events
 from sampan.agent.lookout import Lookout
 from sampan.agent.memory import recall
-from sampan.agent.network_acks import Farewells, left
+from sampan.agent.network_acks import Farewells, Unfinished, left
 from sampan.agent.payload import is_payload
 from sampan.agent.plan import CheckAgain, Situation, plan
 from sampan.agent.prober import Prober
@@ -56,8 +57,15 @@ def _wall_clock() -> datetime:
     return datetime.now(UTC)
 
 
+async def _no_connections(_address: str) -> int:
+    return 0
+
+
 class Pods:
-    """*neighbours* follows (at least) `NEIGHBOURS` and is run by the caller."""
+    """*neighbours* follows (at least) `NEIGHBOURS` and is run by the caller.
+
+    *unfinished* counts the connections to an address of this node that are not done yet.
+    """
 
     def __init__(
         self,
@@ -66,10 +74,11 @@ class Pods:
         runtime: Runtime,
         neighbours: Cache,
         *,
+        unfinished: Unfinished = _no_connections,
         now: Callable[[], datetime] = _wall_clock,
     ) -> None:
         self._neighbours = neighbours
-        self._farewells = Farewells(client, neighbours)
+        self._farewells = Farewells(client, neighbours, unfinished)
         self._now = now
         self._records: dict[str, Record] = {}
         self._queue: KeyedQueue[str] = KeyedQueue(Backoff(first=0.05, cap=30.0))
@@ -82,6 +91,7 @@ class Pods:
         # Starting is all CPU: more at once than there are cores only makes each one later.
         self._starting = asyncio.Semaphore(max(capacity.cpus, 2))
         sources = Sources(client)
+        self._claims = Claims(client, config.node_name, config.claims_dir)
         self._tools = Tools(
             ip=config.node_ip,
             log_dir=config.log_dir,
@@ -89,7 +99,7 @@ class Pods:
             capacity=capacity,
             client=client,
             runtime=runtime,
-            volumes=Volumes(config.volume_dir, config.run_dir / "volumes", sources),
+            volumes=Volumes(config.volume_dir, config.run_dir / "volumes", sources, self._claims),
             sources=sources,
             images=self._images,
             events=self._events,
@@ -122,6 +132,7 @@ class Pods:
                 group.create_task(self._refresh_sometimes())
                 group.create_task(self._events.run())
                 group.create_task(self._reporter.run())
+                group.create_task(self._claims.run())
                 group.create_task(self._farewells.run())
                 async for uid in self._queue:
                     group.create_task(self._attend(uid))
@@ -171,6 +182,8 @@ class Pods:
                     break
             else:
                 self._queue.add(record.uid, after=0.1)
+        if record.pod.finished:
+            self._tools.volumes.release(record.uid)
         self._prober.attend(record)
         self._report(record)
 
@@ -280,7 +293,7 @@ class Pods:
                 self._poke(record.uid)
 
     async def _say_farewell(self, record: Record, delta: Delta[EndpointSlice]) -> None:
-        await self._farewells.wait(record.uid, delta)
+        await self._farewells.wait(record.uid, self._tools.pod_ip(record), delta)
         record.note(drained_at=self._now())
         self._poke(record.uid)
 

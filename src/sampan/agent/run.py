@@ -19,6 +19,7 @@ from sampan.agent.config import AgentConfig
 from sampan.agent.containerd import NodeError, ensure_containerd
 from sampan.agent.images import ImageStore, serve_load_image
 from sampan.agent.network import NodeNetwork
+from sampan.agent.network_acks import connections
 from sampan.agent.node import NodeAgent, keep_lease
 from sampan.agent.pods import Pods
 from sampan.agent.registries import NodeRuntime
@@ -68,7 +69,8 @@ class Node:
         self._network = NodeNetwork(config, client)
         self._images = ImageStore(config, client, containerd)
         runtime = NodeRuntime(containerd.channel, config.registry_dir)
-        self._pods = Pods(config, client, runtime, self._network.cluster)
+        neighbours = self._network.cluster
+        self._pods = Pods(config, client, runtime, neighbours, unfinished=connections)
         self._agent = NodeAgent(config, client, self._prepare_network)
         self._runtime_ready = asyncio.Event()
         self._network_ready = asyncio.Event()

@@ -1,4 +1,4 @@
-"""Forget UDP flows whose endpoint is gone, or that began before their Service was served.
+"""What the kernel remembers of connections: which are unfinished, and UDP flows to be forgotten.
 
 The kernel remembers where a flow goes for as long as its client goes on sending, so a UDP client
 would talk to a dead Pod for ever. TCP needs none of this: its client gets a reset and dials again.
@@ -9,10 +9,11 @@ import socket
 import struct
 from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from sampan.net.compile import Target
-from sampan.net.netlink import NLM_DUMP, Netlink, attributes, nested
+from sampan.net.netlink import NLM_DUMP, Netlink, attribute, attributes, nested
 
 _NETFILTER: Final = 12
 _GET, _DELETE = 1 << 8 | 1, 1 << 8 | 2
@@ -21,7 +22,15 @@ _IP, _PROTOCOL = 1, 2
 _SOURCE, _DESTINATION = 1, 2
 _NUMBER, _SOURCE_PORT, _DESTINATION_PORT = 1, 2, 3
 _HEAD: Final = struct.pack(">BBH", socket.AF_INET, 0, 0)
-
+_PROTOCOL_INFO, _TIMEOUT, _FILTER = 4, 7, 25
+_BY_REPLY_SOURCE: Final = nested(_FILTER, attribute(1, 0), attribute(2, 1 << 0))
+_TCP, _TCP_STATE = 1, 1
+_SYN_SENT, _SYN_RECEIVED, _ESTABLISHED = 1, 2, 3
+_LIFETIMES: Final = Path("/proc/sys/net/netfilter")
+QUIET: Final = 1
+"""An open connection on which nothing moved for more than so many seconds waits for no answer."""
+ASKS_AGAIN: Final = 2
+"""Seconds after which a client repeats a first packet that nobody answered, and some more."""
 
 Front = tuple[str, int]
 """A frontend's address, or "" for any of this node, and port."""
@@ -92,3 +101,42 @@ def _end(flow: bytes, *, far: bool) -> Target:
     address = addresses[_DESTINATION if far else _SOURCE]
     port = ports[_DESTINATION_PORT if far else _SOURCE_PORT]
     return Target(socket.inet_ntoa(address), int.from_bytes(port[:2], "big"))
+
+
+def unfinished(address: str) -> int:
+    """Count TCP connections to *address* that are being made, or on which something moves.
+
+    The kernel gives a connection so many seconds to live at each of its packets; what is left of
+    them says how long ago the last one was. Blocks, for as long as it takes to walk the table.
+    """
+    far = nested(_REPLY, nested(_IP, attribute(_SOURCE, socket.inet_aton(address))))
+    with Netlink(_NETFILTER) as netlink:
+        found = [
+            dict(attributes(body[4:]))
+            for _, body in netlink.ask(_GET, _HEAD + far + _BY_REPLY_SOURCE, NLM_DUMP)
+        ]
+    lives = {state: _lifetime(name) for state, name in _OPEN.items()}
+    unanswered = _lifetime("unacknowledged")
+    return sum(_moves(connection, lives, unanswered) for connection in found)
+
+
+_OPEN: Final = {
+    _SYN_SENT: "syn_sent",
+    _SYN_RECEIVED: "syn_recv",
+    _ESTABLISHED: "established",
+}
+
+
+def _lifetime(state: str) -> int:
+    return int((_LIFETIMES / f"nf_conntrack_tcp_timeout_{state}").read_text())
+
+
+def _moves(connection: dict[int, bytes], lives: dict[int, int], unanswered: int) -> bool:
+    info = dict(attributes(dict(attributes(connection.get(_PROTOCOL_INFO, b""))).get(_TCP, b"")))
+    state = info.get(_TCP_STATE, b"\0")[0]
+    if state not in lives:
+        return False
+    left = int.from_bytes(connection.get(_TIMEOUT, b""), "big")
+    if state == _ESTABLISHED:
+        return left <= unanswered or lives[state] - left <= QUIET
+    return lives[state] - left <= ASKS_AGAIN
