@@ -166,6 +166,7 @@ class ContainerStatus(View):
     ready: bool = False
     restart_count: int = 0
     state: Object = field(default_factory=dict)
+    last_state: Object = field(default_factory=dict)
 
 
 class PodStatus(View):

@@ -15,7 +15,7 @@ from sampan.api import kinds
 from sampan.api.objects import Pod, condition
 from sampan.api.selectors import from_label_selector
 from sampan.client.cache import Delta
-from sampan.controllers import progress, revisions, rollout
+from sampan.controllers import progress, recovery, revisions, rollout
 from sampan.controllers.claims import claim
 from sampan.controllers.plan import (
     Action,
@@ -173,6 +173,7 @@ def _advance(s: Situation, fleet: Fleet) -> Iterator[Action]:
     yield from _clean_up(s)
     status = _judged(s)
     yield from _report(s, status)
+    yield from recovery.recover(s.deployment, s.new, s.old, status, s.world)
     last = condition(status.conditions, "Progressing")
     waiting = last is not None and last.reason not in {
         "NewReplicaSetAvailable",
@@ -256,6 +257,7 @@ def _judged(s: Situation) -> DeploymentStatus:
         text = f'Found new replica set "{s.new.metadata.name}"'
         status = progress.noted(status, "True", "FoundNewReplicaSet", text, s.world.now)
     status = progress.with_progress(s.deployment, s.new, status, s.world.now)
+    status = replace(status, conditions=recovery.told(s.deployment, s.new, status, s.world))
     return progress.with_failures(status, s.new, s.sets)
 
 
@@ -278,18 +280,20 @@ def _set_changed(delta: Delta[ReplicaSet], objects: Reader) -> Iterable[str]:
             yield deployment.metadata.key
 
 
-def _pod_gone(delta: Delta[Pod], objects: Reader) -> Iterable[str]:
-    """A Recreate waits for the last old Pod to be gone."""
-    owner = delta.old.metadata.controller if delta.old and not delta.new else None
-    if delta.old is None or owner is None or owner.kind != kinds.REPLICA_SETS.kind:
+def _pod_changed(delta: Delta[Pod], objects: Reader) -> Iterable[str]:
+    """A Recreate waits for the last old Pod to be gone; a crash loop may take a release back."""
+    pod = delta.latest
+    fails = recovery.crashing(pod) and not (delta.old and recovery.crashing(delta.old))
+    owner = pod.metadata.controller if fails or not delta.new else None
+    if owner is None or owner.kind != kinds.REPLICA_SETS.kind:
         return
-    rs = objects.get(ReplicaSet, delta.old.metadata.namespace, owner.name)
+    rs = objects.get(ReplicaSet, pod.metadata.namespace, owner.name)
     if rs and (deployment := rs.metadata.controller):
         yield f"{rs.metadata.namespace}/{deployment.name}"
 
 
 CONTROLLER: Final = Controller(
     NAME,
-    {Deployment: itself, ReplicaSet: _set_changed, Pod: _pod_gone},
+    {Deployment: itself, ReplicaSet: _set_changed, Pod: _pod_changed},
     for_each(Deployment, reconcile),
 )

@@ -12,10 +12,14 @@ from sampan.controllers.views import REVISION, Deployment, ReplicaSet, reference
 HASH_LABEL: Final = "pod-template-hash"
 HISTORY: Final = "deployment.kubernetes.io/revision-history"
 _ALPHABET: Final = "bcdfghjklmnpqrstvwxz2456789"
+FAILED: Final = "sampan.io/failed-revision"
+"""On a set: the revision as which it failed and was taken back."""
+ROLLED_BACK: Final = "sampan.io/rolled-back"
+"""On a Deployment: from which set to which it went back by itself, and why; JSON."""
 _NOT_COPIED: Final = frozenset({
     "kubectl.kubernetes.io/last-applied-configuration",
     "deprecated.deployment.rollback.to",
-    REVISION, HISTORY, DESIRED, MAX,
+    REVISION, HISTORY, DESIRED, MAX, FAILED, ROLLED_BACK,
 })  # fmt: skip
 
 
