@@ -31,8 +31,9 @@ async def concurrent_creates(store: SqliteStore, run: int, count: int) -> float:
 
 async def watch(store: SqliteStore, since: int, count: int) -> None:
     async with aclosing(store.watch("/", since=since)) as changes:
-        for _ in range(count):
-            await anext(changes)
+        seen = 0
+        while seen < count:
+            seen += len(await anext(changes))
 
 
 async def deliveries(store: SqliteStore, watchers: int, count: int) -> float:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -103,9 +104,12 @@ class Api:
         page = await self.page(kind, **options)
         return [entry.object["metadata"]["name"] for entry in page.items]
 
-    def watch(self, kind: Kind, **options: Any) -> AsyncGenerator[Event, None]:
+    async def watch(self, kind: Kind, **options: Any) -> AsyncGenerator[Event, None]:
         place = Place(kind, "default" if kind.namespaced else "")
-        return self.registry.watch(place, WatchOptions(**options))
+        async with aclosing(self.registry.watch(place, WatchOptions(**options))) as batches:
+            async for events in batches:
+                for event in events:
+                    yield event
 
     @staticmethod
     def _place(kind: Kind, name: str, subresource: str = "") -> Place:

@@ -27,8 +27,11 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 
 
 async def take(store: Store, prefix: str, since: int, count: int) -> list[Change]:
-    async with asyncio.timeout(10), aclosing(store.watch(prefix, since=since)) as changes:
-        return [await anext(changes) for _ in range(count)]
+    async with asyncio.timeout(10), aclosing(store.watch(prefix, since=since)) as batches:
+        seen: list[Change] = []
+        while len(seen) < count:
+            seen += await anext(batches)
+    return seen[:count]
 
 
 async def test_an_empty_store_lists_nothing_as_of_a_revision_above_zero(store: Store) -> None:

@@ -97,7 +97,7 @@ async def test_volatile_keys_are_listed_and_watched_but_never_on_disk(path: Path
         lease = await store.write(LEASES + "n1", b"heartbeat", expect=lease)
         assert store.statistics().commits == commits
         assert [c.key for c in (await store.list(LEASES)).items] == [LEASES + "n1"]
-        assert (await anext(store.watch(LEASES, since=since))).revision == since + 1
+        assert (await anext(store.watch(LEASES, since=since)))[0].revision == since + 1
     assert b"heartbeat" not in path.read_bytes()
     async with opened(path) as store:
         assert [c.key for c in (await store.list("/")).items] == ["/pods/a"]

@@ -14,7 +14,7 @@ def fill(tail: Tail, count: int, value: bytes = b"1") -> None:
 
 async def first(tail: Tail, since: int) -> int:
     async with asyncio.timeout(10), aclosing(tail.watch("/", since)) as changes:
-        return (await anext(changes)).revision
+        return (await anext(changes))[0].revision
 
 
 async def test_the_tail_keeps_to_its_number_of_changes() -> None:
@@ -39,7 +39,7 @@ async def test_a_watch_that_falls_off_the_tail_while_it_reads_expires() -> None:
     tail = Tail(0, max_changes=10)
     fill(tail, 5)
     changes = tail.watch("/", 0)
-    assert (await anext(changes)).revision == 1
+    assert [change.revision for change in await anext(changes)] == [1, 2, 3, 4, 5]
     fill(tail, 30)
     with pytest.raises(Expired):
         await anext(changes)
@@ -55,4 +55,4 @@ async def test_a_quiet_watch_does_not_grow_old() -> None:
         await asyncio.sleep(0)
         assert tail._waits == {"/nodes/": asleep}, "it was woken for nothing"
         tail.extend([Change("/nodes/n", 101, b"1")])
-    assert waiting.result().revision == 101
+    assert [change.revision for change in waiting.result()] == [101]

@@ -106,8 +106,8 @@ class Registry(Protocol):
 
     async def list(self, place: Place, options: ListOptions) -> Page: ...
 
-    def watch(self, place: Place, options: WatchOptions) -> AsyncGenerator[Event, None]:
-        """Yield until closed; a bookmark, where wanted, at least every minute of silence."""
+    def watch(self, place: Place, options: WatchOptions) -> AsyncGenerator[Sequence[Event], None]:
+        """Yield what there is until closed; a bookmark, if wanted, in every minute of silence."""
 
     async def create(self, place: Place, obj: Object, call: Call) -> Entry:
         """Create *obj*; with a subresource (binding, eviction) post it to *place*."""

@@ -41,9 +41,10 @@ class LocalClient:
         self, kind: Kind, namespace: str = "", *, since: str, labels: str = "", fields: str = ""
     ) -> AsyncGenerator[WatchEvent, None]:
         options = WatchOptions(since=since, labels=labels, fields=fields, bookmarks=True)
-        async with aclosing(self._registry.watch(Place(kind, namespace), options)) as events:
-            async for event in events:
-                yield WatchEvent(event.type, event.entry.object)
+        async with aclosing(self._registry.watch(Place(kind, namespace), options)) as batches:
+            async for events in batches:
+                for event in events:
+                    yield WatchEvent(event.type, event.entry.object)
 
     async def create(self, kind: Kind, obj: Object, *, subresource: str = "") -> Object:
         place = _place(kind, obj, subresource)

@@ -7,7 +7,7 @@ turned into it, and back, at this door (`conversion`).
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 from random import SystemRandom
@@ -119,11 +119,10 @@ class StoreRegistry:
         items = [turned(place.kind, entry) for entry in page.items]
         return Page(items, page.revision, page.continue_, page.remaining)
 
-    async def watch(self, place: Place, options: WatchOptions) -> AsyncGenerator[Event, None]:
-        events = watching.watch(self._store, self._entries, place, stored(place.kind), options)
-        async with aclosing(events):
-            async for event in events:
-                yield Event(event.type, turned(place.kind, event.entry))
+    def watch(self, place: Place, options: WatchOptions) -> AsyncGenerator[Sequence[Event], None]:
+        kind = stored(place.kind)
+        events = watching.watch(self._store, self._entries, place, kind, options)
+        return events if kind == place.kind else _all_turned(place.kind, events)
 
     async def create(self, place: Place, obj: Object, call: Call) -> Entry:
         if place.subresource or place.kind.kind == "Binding":
@@ -232,6 +231,14 @@ def turned(kind: Kind, entry: Entry) -> Entry:
     if conversion.conversion(kind) is None:
         return entry
     return Answer(entry.revision, conversion.from_stored(kind, entry.object))
+
+
+async def _all_turned(
+    kind: Kind, batches: AsyncGenerator[Sequence[Event], None]
+) -> AsyncGenerator[Sequence[Event], None]:
+    async with aclosing(batches):
+        async for events in batches:
+            yield [Event(event.type, turned(kind, event.entry)) for event in events]
 
 
 def _to_stored(kind: Kind, obj: Object, call: Call) -> tuple[Kind, Object]:

@@ -4,7 +4,7 @@ To a watcher with a selector an object appears when it begins to match and is de
 ceases to, whatever truly happened to it.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Final
 
@@ -16,6 +16,8 @@ from sampan.apiserver.interface import Event, Place, WatchOptions
 from sampan.apiserver.listing import parse_revision, too_large
 from sampan.store.interface import Change, Store
 
+AT_ONCE: Final = 256
+"""How many of the objects that exist are told together."""
 SILENCE: Final = 30.0
 """Seconds without an event after which a watcher learns how far it has come."""
 _INITIAL_END: Final = {"k8s.io/initial-events-end": "true"}
@@ -23,7 +25,7 @@ _INITIAL_END: Final = {"k8s.io/initial-events-end": "true"}
 
 async def watch(
     store: Store, entries: Entries, place: Place, kind: Kind, options: WatchOptions
-) -> AsyncGenerator[Event, None]:
+) -> AsyncGenerator[Sequence[Event], None]:
     """Tell what happens to objects stored as *kind* from *options.since* on."""
     wanted = make_filter(place.kind, options.labels, options.fields)
     prefix = kind.key(place.namespace)
@@ -33,20 +35,23 @@ async def watch(
     if not since or options.initial:
         page = await store.list(prefix)
         since = page.revision
-        for change in page.items:
-            entry = entries.of(kind, change)
-            if not wanted.selective or wanted.matches(entry.object):
-                yield Event("ADDED", entry)
+        for start in range(0, len(page.items), AT_ONCE):
+            made = [entries.of(kind, change) for change in page.items[start : start + AT_ONCE]]
+            if wanted.selective:
+                made = [one for one in made if wanted.matches(one.object)]
+            yield [Event("ADDED", one) for one in made]
         if options.initial:
-            yield bookmark(kind, since, initial_end=True)
+            yield [bookmark(kind, since, initial_end=True)]
     changes = with_ticks(store.watch(prefix, since=since), SILENCE, lambda: store.revision)
     async with aclosing(changes):
         async for item in changes:
             if isinstance(item, Tick):
                 if options.bookmarks:
-                    yield bookmark(kind, item.sample)
-            elif event := seen_through(kind, wanted, entries.seen(kind, item), item):
-                yield event
+                    yield [bookmark(kind, item.sample)]
+            else:
+                seen = (seen_through(kind, wanted, entries.seen(kind, one), one) for one in item)
+                if events := [event for event in seen if event]:
+                    yield events
 
 
 def seen_through(kind: Kind, wanted: Filter, entry: Stored, change: Change) -> Event | None:

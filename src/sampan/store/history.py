@@ -65,7 +65,7 @@ class History:
         mine = islice(takewhile(lambda key: key.startswith(prefix), keys), limit)
         return Page(self.revision, [self._live[key] for key in mine])
 
-    def watch(self, prefix: str, since: int) -> AsyncGenerator[Change, None]:
+    def watch(self, prefix: str, since: int) -> AsyncGenerator[Sequence[Change], None]:
         return self.tail.watch(prefix, since)
 
 

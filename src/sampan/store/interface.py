@@ -50,8 +50,11 @@ class Store(Protocol):
         take the write back.
         """
 
-    def watch(self, prefix: str, *, since: int) -> AsyncGenerator[Change, None]:
-        """Yield every change after *since*, in order, without gaps; raise Expired if compacted."""
+    def watch(self, prefix: str, *, since: int) -> AsyncGenerator[Sequence[Change], None]:
+        """Yield every change after *since*, in order, without gaps; raise Expired if compacted.
+
+        What there is comes together, so that a watcher of many changes wakes up once for them.
+        """
 
     async def compact(self, through: int) -> None:
         """Forget history up to *through*; live keys stay."""

@@ -1,6 +1,6 @@
 """The reference store: what the durable ones must be indistinguishable from."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 
 from sampan.api.errors import Conflict
 from sampan.store.errors import Closed
@@ -29,7 +29,7 @@ class MemoryStore:
         self._history.publish([outcome])
         return outcome.revision
 
-    def watch(self, prefix: str, *, since: int) -> AsyncGenerator[Change, None]:
+    def watch(self, prefix: str, *, since: int) -> AsyncGenerator[Sequence[Change], None]:
         return self._history.watch(prefix, since)
 
     async def compact(self, through: int) -> None:

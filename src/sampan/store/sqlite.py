@@ -77,7 +77,7 @@ class SqliteStore:
         self._schedule()
         return await request.answer
 
-    def watch(self, prefix: str, *, since: int) -> AsyncGenerator[Change, None]:
+    def watch(self, prefix: str, *, since: int) -> AsyncGenerator[Sequence[Change], None]:
         return self._history.watch(prefix, since)
 
     async def compact(self, through: int) -> None:

@@ -12,6 +12,8 @@ from sampan.store.interface import Change
 
 MAX_CHANGES = 10_000
 MAX_BYTES = 64 * 1024 * 1024
+AT_ONCE = 256
+"""How many changes a watch looks at before others get their turn."""
 
 
 class Tail:
@@ -43,19 +45,19 @@ class Tail:
                 del self._waits[prefix]
                 wait.end(first)
 
-    async def watch(self, prefix: str, since: int) -> AsyncGenerator[Change, None]:
+    async def watch(self, prefix: str, since: int) -> AsyncGenerator[Sequence[Change], None]:
         while True:
             if since < self._start:
                 raise Expired(
                     f"changes after revision {since} are no longer kept (the oldest are after "
                     f"{self._start}); list again and watch from there"
                 )
-            while since < self.end and since >= self._start:
-                change = self._changes[since - self._start]
-                since = change.revision
-                if change.key.startswith(prefix):
-                    yield change
-            if since >= self.end:
+            place = since - self._start
+            if ahead := self._changes[place : place + AT_ONCE]:
+                since = ahead[-1].revision
+                if mine := [change for change in ahead if change.key.startswith(prefix)]:
+                    yield mine
+            else:
                 first = await self._waits.setdefault(prefix, _Wait()).ended()
                 since = max(since, first - 1)
 

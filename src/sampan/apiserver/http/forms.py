@@ -1,18 +1,23 @@
 """The bytes of an answer: stored objects joined, or shown as a Table or as metadata only."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import orjson
 
 from sampan.api.kinds import Kind
 from sampan.api.objects import Object
 from sampan.apiserver.http.negotiate import Accepted
-from sampan.apiserver.interface import Entry, Page
+from sampan.apiserver.interface import Entry, Event, Page
 from sampan.apiserver.tables import table
+from sampan.client.interface import EventType
 
 _META: Final = "meta.k8s.io/v1"
+_OPENING: Final[Mapping[str, bytes]] = {
+    type_: b'{"type":"' + type_.encode() + b'","object":'
+    for type_ in (*get_args(EventType), "ERROR")
+}
 
 
 def listed(kind: Kind, page: Page) -> bytes:
@@ -88,7 +93,7 @@ def page(kind: Kind, found: Page, accepted: Accepted, now: datetime, include: st
 
 
 def event_line(type_: str, obj: bytes) -> bytes:
-    return b'{"type":"' + type_.encode() + b'","object":' + obj + b"}\n"
+    return _OPENING[type_] + obj + b"}\n"
 
 
 class EventForm:
@@ -100,7 +105,14 @@ class EventForm:
         self._include = include
         self._columns_told = False
 
-    def line(self, type_: str, entry: Entry, now: datetime) -> bytes:
+    def lines(self, events: Iterable[Event], now: datetime) -> bytes:
+        if not self._accepted.form:
+            return b"".join(
+                part for one in events for part in (_OPENING[one.type], one.entry.data, b"}\n")
+            )
+        return b"".join(self._line(event.type, event.entry, now) for event in events)
+
+    def _line(self, type_: str, entry: Entry, now: datetime) -> bytes:
         if self._accepted.is_table:
             return event_line(type_, orjson.dumps(self._table(type_, entry, now)))
         if self._accepted.is_metadata and type_ != "BOOKMARK":

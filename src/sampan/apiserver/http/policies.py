@@ -10,7 +10,7 @@ from sampan.api.errors import Expired
 from sampan.api.kinds import CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, ROLE_BINDINGS, ROLES, Kind
 from sampan.api.objects import Object
 from sampan.apiserver.authz import Policy
-from sampan.apiserver.interface import ListOptions, Place, Registry, WatchOptions
+from sampan.apiserver.interface import Event, ListOptions, Place, Registry, WatchOptions
 
 _WATCHED: Final = (ROLES, CLUSTER_ROLES, ROLE_BINDINGS, CLUSTER_ROLE_BINDINGS)
 
@@ -62,19 +62,23 @@ class Policies:
     async def _watch(self, kind: Kind) -> None:
         options = WatchOptions(since=str(self._revisions[kind]), bookmarks=True)
         try:
-            async with aclosing(self._registry.watch(Place(kind), options)) as events:
-                async for event in events:
-                    self._revisions[kind] = event.entry.revision
-                    if event.type == "BOOKMARK":
-                        continue
-                    obj = event.entry.object
-                    if event.type == "DELETED":
-                        self._objects[kind].pop(_key(obj), None)
-                    else:
-                        self._objects[kind][_key(obj)] = obj
-                    self._policy = None
+            async with aclosing(self._registry.watch(Place(kind), options)) as batches:
+                async for events in batches:
+                    for event in events:
+                        self._note(kind, event)
         except Expired:
             await self._list(kind)
+
+    def _note(self, kind: Kind, event: Event) -> None:
+        self._revisions[kind] = event.entry.revision
+        if event.type == "BOOKMARK":
+            return
+        obj = event.entry.object
+        if event.type == "DELETED":
+            self._objects[kind].pop(_key(obj), None)
+        else:
+            self._objects[kind][_key(obj)] = obj
+        self._policy = None
 
 
 def _key(obj: Object) -> str:
