@@ -16,7 +16,8 @@ from tests.e2e.support import DevCluster, Kubectl, missing
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if reason := missing():
         for item in items:
-            item.add_marker(pytest.mark.skip(reason=reason))
+            if item.get_closest_marker("e2e"):
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session")

@@ -155,7 +155,7 @@ def status(name: Annotated[str, typer.Option("--name", help="Only this one.")] =
         fail(f"there is no dev cluster {name!r}".replace(" ''", ""), hint=_known())
     table = Table(box=None, pad_edge=False)
     for title in ("CLUSTER", "PROCESS", "STATE", "ADDRESS", "PID", "LOG"):
-        table.add_column(title)
+        table.add_column(title, overflow="fold")
     for cluster in clusters:
         for role in ("server", *cluster.node_names):
             process = find(cluster.record(role))
