@@ -117,6 +117,15 @@ def test_nothing_wanted_is_done_and_nothing_created_is_not() -> None:
     assert states(["web"], [], [])[0].why == "not created yet"
 
 
+def test_a_release_that_was_taken_back_is_not_done_although_the_last_one_serves() -> None:
+    told = [{"type": "RolledBack", "status": "True", "message": "Revision 2 failed"}]
+    [state] = states(["web"], [deployment(2, **FULL, conditions=told)], [])
+    assert (state.done, state.taken_back, state.why) == (False, True, "Revision 2 failed")
+    unseen = FULL | {"observedGeneration": 1}
+    [state] = states(["web"], [deployment(2, **unseen, conditions=told)], [])
+    assert not state.taken_back
+
+
 def test_an_older_release_that_is_left_is_the_reason_when_all_replicas_are_ready() -> None:
     [state] = states(["web"], [deployment(2, replicas=3, updatedReplicas=2)], [])
     assert state.why == "1 of the last release to be replaced"

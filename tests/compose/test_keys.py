@@ -62,6 +62,10 @@ def rolling(made: Made) -> tuple[Any, Any]:
     return limits["maxSurge"], limits["maxUnavailable"]
 
 
+def on_failure(made: Made) -> Any:
+    return made["Deployment/web"]["metadata"].get("annotations", {}).get("sampan.io/on-failure")
+
+
 RULES = {"matchExpressions": [{"key": "disk", "operator": "NotIn", "values": ["hdd"]}]}
 MEMORY = {"medium": "Memory"}
 PROBE = {"exec": {"command": ["/bin/sh", "-c", "true"]}, "timeoutSeconds": 2}
@@ -121,6 +125,10 @@ CASES: list[tuple[str, Check, Any]] = [
     ("deploy: {labels: {a: b}}", lambda m: m["Deployment/web"]["metadata"]["labels"]["a"], "b"),
     ("image: x", rolling, ("25%", 0)),
     ("deploy: {update_config: {parallelism: 2, order: start-first, failure_action: pause, delay: 0s}}", rolling, (2, 0)),  # noqa: E501
+    ("deploy: {update_config: {failure_action: pause}}", on_failure, None),
+    ("deploy: {update_config: {failure_action: rollback}}", on_failure, "rollback"),
+    ("image: x", on_failure, "rollback"),
+    ("image: x", of_container("terminationMessagePolicy"), "FallbackToLogsOnError"),
     ("deploy: {update_config: {parallelism: 2}}", rolling, (0, 2)),
     ("deploy: {update_config: {parallelism: 0}}", rolling, (0, "100%")),
     ("deploy: {resources: {limits: {cpus: '0.5', memory: 64M}}}", of_container("resources"), {"limits": {"cpu": "500m", "memory": "67108864"}, "requests": {"cpu": "0", "memory": "0"}}),  # noqa: E501
@@ -219,7 +227,8 @@ VALUES = [
     ("deploy: {mode: global}", "only `replicated`"),
     ("deploy: {restart_policy: {condition: none}}", "is kept running"),
     ("deploy: {update_config: {delay: 10s}}", "pause between replicas"),
-    ("deploy: {update_config: {failure_action: rollback}}", "(`pause`)"),
+    ("deploy: {update_config: {failure_action: continue}}", "goes back (`rollback`)"),
+    ("deploy: {update_config: {failure_action: stop}}", "must be one of"),
     ("deploy: {update_config: {order: sideways}}", "must be one of"),
     ("deploy: {endpoint_mode: other}", "must be one of"),
     ("deploy: {replicas: -1}", "cannot be negative"),

@@ -41,6 +41,13 @@ class Deployment(Resource):
             wanted == status.updated_replicas == status.replicas == status.available_replicas
         )
 
+    @property
+    def taken_back(self) -> str:
+        """Why the newest release was taken back; "" if it was not."""
+        seen = self.status.observed_generation >= self.metadata.generation
+        told = condition(self.status.conditions, "RolledBack")
+        return told.message if seen and told and told.status == "True" else ""
+
 
 class ReplicaSpec(View):
     node_name: str = ""
@@ -169,6 +176,8 @@ class ServiceState:
     failing: str = ""
     """The Pod whose logs explain it."""
     restarted: bool = False
+    taken_back: bool = False
+    """Whether the release has failed, and the last one is back in its place."""
 
     def __str__(self) -> str:
         if self.done:
@@ -193,6 +202,8 @@ def _state(name: str, deployment: Deployment | None, replicas: Sequence[Replica]
     alive = [replica for replica in replicas if not replica.metadata.deleting]
     ready = sum(replica.ready for replica in alive)
     wanted = deployment.spec.replicas
+    if why := deployment.taken_back:
+        return ServiceState(name, ready, wanted, done=False, why=why, taken_back=True)
     if deployment.rolled_out:
         return ServiceState(name, ready, wanted, done=True)
     unready = [replica for replica in alive if not replica.ready]

@@ -111,9 +111,12 @@ async def wait(
         return seen
 
     async def until(wanted: bool) -> None:
-        while all(state.done for state in look()) is not wanted:
+        while all(state.done for state in look()) is not wanted and not hopeless():
             changed.clear()
             await changed.wait()
+
+    def hopeless() -> bool:
+        return any(state.taken_back for state in look())
 
     async with asyncio.TaskGroup() as group:
         following = group.create_task(cache.run())
@@ -122,7 +125,7 @@ async def wait(
                 await cache.synced()
                 if not all(state.done for state in look()):
                     await until(True)
-                    while settling and await _within(settling, until(False)):
+                    while settling and await _within(settling, until(False)) and not hopeless():
                         await until(True)
         following.cancel()
     return look()
@@ -151,6 +154,8 @@ async def _explain(
             for line in words:
                 err.print(Text(f"  {line}", style="dim"))
     unready = ", ".join(state.name for state in states if not state.done)
+    if failed := ", ".join(state.name for state in states if state.taken_back):
+        fail(f"{stack} runs its last release again: the new one failed ({failed})")
     fail(
         f"{stack} is not up after {seconds} s: {unready}",
         hint=f"it goes on trying; sampan logs --project {stack} or sampan down --project {stack}",

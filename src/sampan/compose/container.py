@@ -21,6 +21,7 @@ def container_of(name: str, service: Node, project: Project) -> Object:
         "name": name,
         "image": image.text(),
         "imagePullPolicy": _pull_policy(service),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
         **_command(service),
         **probes_of(service),
     }

@@ -113,7 +113,10 @@ SERVICE: Final[Mapping[str, Rule]] = {
         "never a replica less than asked for; a service that writes to a path of its node: the "
         "old replica ends first",
     ),
-    **_mapped("deploy.update_config.failure_action", "`pause`, which a Deployment does"),
+    **_mapped(
+        "deploy.update_config.failure_action",
+        "`rollback`, also without it: a release that fails is taken back; or `pause`",
+    ),
     **_mapped("deploy.update_config.delay", "`0s`"),
     **_refused(
         "deploy.update_config.monitor deploy.update_config.max_failure_ratio",

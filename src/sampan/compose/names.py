@@ -9,6 +9,7 @@ from sampan.compose.document import Node
 STACK: Final = "sampan.io/stack"
 SERVICE: Final = "sampan.io/service"
 AFTER: Final = "sampan.io/after"
+ON_FAILURE: Final = "sampan.io/on-failure"
 PUBLISHED: Final = "-published"
 """What the name of the Service that nodes answer ends in."""
 LONGEST: Final = 63

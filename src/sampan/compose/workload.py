@@ -9,7 +9,7 @@ from sampan.compose import units
 from sampan.compose.container import container_of
 from sampan.compose.document import Node
 from sampan.compose.mounts import Mounts
-from sampan.compose.names import AFTER, SERVICE, STACK, split_labels
+from sampan.compose.names import AFTER, ON_FAILURE, SERVICE, STACK, split_labels
 from sampan.compose.ports import Port
 from sampan.compose.project import Project, read_dotenv
 
@@ -31,6 +31,8 @@ def deployment_of(
 ) -> Object:
     selector = {STACK: project.name, SERVICE: name}
     labels, annotations = split_labels(service.get("deploy", "labels"))
+    if _goes_back(service):
+        annotations[ON_FAILURE] = "rollback"
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -84,11 +86,19 @@ def _strategy(service: Node, mounts: Mounts) -> Object:
     amount: int | str = count or "100%"
     if (delay := config.get("delay")) and units.seconds(delay):
         delay.fail("a pause between replicas is refused: the next follows when one is ready")
-    if (action := config.get("failure_action")) and action.text() != "pause":
-        action.fail(f"{action.raw!r} is refused: an update that fails stops (`pause`)")
     if order and order.choice("start-first", "stop-first") == "start-first":
         return _rolling(amount, 0)
     return _rolling(0, amount)
+
+
+def _goes_back(service: Node) -> bool:
+    """Whether a release that fails is taken back: always, unless the file says otherwise."""
+    action = service.get("deploy", "update_config", "failure_action")
+    if action and action.text() == "continue":
+        action.fail(
+            "'continue' is refused: an update that fails goes back (`rollback`), or stops (`pause`)"
+        )
+    return action is None or action.choice("rollback", "pause") == "rollback"
 
 
 def _rolling(surge: int | str, unavailable: int | str) -> Object:
