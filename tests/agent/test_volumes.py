@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from sampan.agent.claims import Claims
 from sampan.agent.env import ConfigError, Surroundings
 from sampan.agent.resources import Capacity
 from sampan.agent.sources import Sources
@@ -51,7 +52,9 @@ class Node:
     def __init__(self, base: Path) -> None:
         self.api = Api()
         self.gone = base / "run"
-        self.volumes = Volumes(base / "kept", self.gone, Sources(self.api, lambda: self.api.now_is))
+        sources = Sources(self.api, lambda: self.api.now_is)
+        self.claims = Claims(self.api, "n1", base / "claims")
+        self.volumes = Volumes(base / "kept", self.gone, sources, self.claims)
 
     async def set(self, name: str = "settings", **data: str) -> None:
         obj = {"metadata": {"name": name, "namespace": "default"}, "data": data}
@@ -342,3 +345,28 @@ async def test_what_a_pod_had_is_removed_and_only_that(node: Node) -> None:
     assert node.volumes.held() == {"u1", "u2"}
     node.volumes.remove("u1")
     assert node.volumes.held() == {"u2"}
+
+
+async def test_a_claim_is_mounted_where_its_volume_is(node: Node) -> None:
+    place = node.gone.parent / "claims" / "v1"
+    made = {"pv.kubernetes.io/provisioned-by": "sampan.io/local-path"}
+    volume = {
+        "metadata": {"name": "v1", "labels": {"sampan.io/node": "n1"}, "annotations": made},
+        "spec": {"local": {"path": str(place)}},
+    }
+    await node.api.create(kinds.PERSISTENT_VOLUMES, volume)
+    claim = {
+        "metadata": {"name": "data", "namespace": "default"},
+        "spec": {"volumeName": "v1"},
+        "status": {"phase": "Bound"},
+    }
+    await node.api.create(kinds.PERSISTENT_VOLUME_CLAIMS, claim)
+    pod = mounting({"persistentVolumeClaim": {"claimName": "data"}}, {"subPath": "a/b"})
+    await node.prepare(pod)
+    assert node.place(pod) == place / "a/b"
+    node.volumes.remove(pod.uid)
+    assert (place / "a/b").is_dir()
+    read = mounting({"persistentVolumeClaim": {"claimName": "data", "readOnly": True}})
+    await node.prepare(read)
+    [mount] = node.volumes.mounts(read, read.spec.containers[0], {})
+    assert mount.readonly

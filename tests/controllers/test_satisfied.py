@@ -30,6 +30,11 @@ EVERYONE = controllers("CA PEM")
 
 PODS = 3 + 2 + 2 + 3
 CLAIM = {"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"]}}
+SCRATCH = {"name": "x", "ephemeral": {"volumeClaimTemplate": {"spec": CLAIM["spec"]}}}
+VOLUME = {
+    "metadata": {"name": "v"},
+    "spec": {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"]},
+}
 STATEFUL = {"replicas": 2, "podManagementPolicy": "Parallel", "volumeClaimTemplates": [CLAIM]}
 
 
@@ -42,7 +47,10 @@ async def a_cluster(api: MemoryApi) -> None:
     await api.create(kinds.DEPLOYMENTS, labelled("Deployment", "web", replicas=3))
     await api.create(kinds.REPLICATION_CONTROLLERS, replication_controller("old", 2))
     await api.create(kinds.STATEFUL_SETS, labelled("StatefulSet", "db", **STATEFUL))
-    await api.create(kinds.DAEMON_SETS, labelled("DaemonSet", "log"))
+    log = labelled("DaemonSet", "log")
+    log["spec"]["template"]["spec"]["volumes"] = [SCRATCH]
+    await api.create(kinds.DAEMON_SETS, log)
+    await api.create(kinds.PERSISTENT_VOLUMES, VOLUME)
     await api.create(kinds.SERVICES, service("web", type="LoadBalancer"))
     await api.create(kinds.SERVICES, service("nobody"))
     await api.create(kinds.SERVICES, service("kubernetes", selector={}))

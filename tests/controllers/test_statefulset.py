@@ -10,7 +10,8 @@ from sampan.api.objects import Node, Object, Pod
 from sampan.controllers import garbage_collector, statefulset
 from sampan.controllers.history import HASH
 from sampan.controllers.plan import CheckAgain, Create, Delete, Failure, Patch, RecordEvent
-from sampan.controllers.views_apps import Claim, ControllerRevision, StatefulSet
+from sampan.controllers.views_apps import ControllerRevision, StatefulSet
+from sampan.controllers.views_storage import Claim
 from tests.controllers.cluster import labelled, running, start, until, world
 from tests.controllers.memory_api import EPOCH, MemoryApi
 from tests.controllers.stateful import a_pod, a_revision, a_set

@@ -75,5 +75,10 @@ class AgentConfig(Struct, frozen=True, kw_only=True):
         return self.data_dir / "logs"
 
     @property
+    def claims_dir(self) -> Path:
+        """Volumes that are made to order."""
+        return self.data_dir / "claims"
+
+    @property
     def volume_dir(self) -> Path:
         return self.data_dir / "volumes"

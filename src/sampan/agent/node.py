@@ -139,7 +139,8 @@ class NodeAgent:
                 await asyncio.sleep(_RETRY.first)  # the cache is about to show it
                 self._changed.set()
             return
-        node = {"metadata": {"labels": seen.metadata.labels}, "status": seen.status}
+        meta = {"labels": seen.metadata.labels, "annotations": seen.metadata.annotations}
+        node = {"metadata": meta, "status": seen.status}
         if labels := label_patch(self._config, node, report):
             await self._written(await self._client.patch(kinds.NODES, name, labels))
         if status := status_patch(self._config, node, report, self._now()):

@@ -9,6 +9,7 @@ from msgspec import Struct
 from sampan import KUBERNETES_VERSION, __version__
 from sampan.agent.config import AgentConfig
 from sampan.agent.machine import Headroom, Machine
+from sampan.api.marks import VOLUMES_DIR
 from sampan.api.objects import Object
 from sampan.api.time import timestamp
 
@@ -49,18 +50,25 @@ def new_node(config: AgentConfig, report: Report, now: datetime) -> Object:
     node: Object = {
         "apiVersion": "v1",
         "kind": "Node",
-        "metadata": {"name": config.node_name, "labels": _labels(config, report.machine)},
+        "metadata": {
+            "name": config.node_name,
+            "labels": _labels(config, report.machine),
+            "annotations": _annotations(config),
+        },
     }
     node["status"] = status_patch(config, node, report, now)
     return node
 
 
 def label_patch(config: AgentConfig, node: Object, report: Report) -> Object | None:
-    """Return what brings the Node's labels up to date; others' labels are left alone."""
-    have = node["metadata"].get("labels") or {}
-    wanted = _labels(config, report.machine)
-    missing = {key: value for key, value in wanted.items() if have.get(key) != value}
-    return {"metadata": {"labels": missing}} if missing else None
+    """Return what brings the Node's labels and annotations up to date; others' are left alone."""
+    wanted = {"labels": _labels(config, report.machine), "annotations": _annotations(config)}
+    missing = {}
+    for field, values in wanted.items():
+        have = node["metadata"].get(field) or {}
+        if differing := {key: value for key, value in values.items() if have.get(key) != value}:
+            missing[field] = differing
+    return {"metadata": missing} if missing else None
 
 
 def status_patch(config: AgentConfig, node: Object, report: Report, now: datetime) -> Object | None:
@@ -80,6 +88,10 @@ def _labels(config: AgentConfig, machine: Machine) -> dict[str, str]:
         "kubernetes.io/arch": machine.architecture,
         **config.labels,
     }
+
+
+def _annotations(config: AgentConfig) -> dict[str, str]:
+    return {VOLUMES_DIR: str(config.claims_dir)}
 
 
 def _facts(config: AgentConfig, report: Report) -> Object:

@@ -4,12 +4,14 @@ What comes from the API lies below the run directory, which is in memory; what t
 below the volume directory. Both have one directory a Pod, named after its uid.
 """
 
+import asyncio
 import stat
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from sampan.agent import files
+from sampan.agent.claims import Claims, Place, claim_name, give_to_group
 from sampan.agent.env import ConfigError, Surroundings, expand
 from sampan.agent.payload import File, TokenSource, is_payload, payload, references, tokens
 from sampan.agent.runtime import Mount
@@ -33,10 +35,13 @@ _HOST_PATHS: Final = {
 
 
 class Volumes:
-    def __init__(self, kept: Path, gone: Path, sources: Sources) -> None:
+    def __init__(self, kept: Path, gone: Path, sources: Sources, claims: Claims) -> None:
         self._kept = kept
         self._gone = gone
         self._sources = sources
+        self._claims = claims
+        self._claimed: dict[str, dict[str, Place]] = {}
+        """Where claims are, by Pod and volume."""
         self._shown: dict[str, dict[Path, Mapping[str, File]]] = {}
         """What was last written, by Pod, so that seeing no change costs no system call."""
 
@@ -46,11 +51,22 @@ class Volumes:
 
     async def prepare(self, around: Surroundings) -> None:
         """Make all volumes; what is there already stays. Raises ConfigError, OSError, ApiError."""
-        group = _group(around.pod)
-        for volume in around.pod.spec.volumes:
-            if not is_payload(volume):
-                self._make(around.pod, volume, group)
+        pod, group = around.pod, _group(around.pod)
+        for volume in pod.spec.volumes:
+            if claim_name(pod, volume):
+                await self._claim(pod, volume, group)
+            elif not is_payload(volume):
+                self._make(pod, volume, group)
         await self.refresh(around)
+
+    async def _claim(self, pod: NodePod, volume: Object, group: int | None) -> None:
+        place = await self._claims.find(pod, volume)
+        _check_host_path(place.path, place.kind)
+        if place.owned and group is not None and not place.read_only:
+            policy = pod.spec.security_context.get("fsGroupChangePolicy")
+            lazy = policy == "OnRootMismatch"
+            await asyncio.to_thread(give_to_group, place.path, group, only_if_root_differs=lazy)
+        self._claimed.setdefault(pod.uid, {})[volume["name"]] = place
 
     async def refresh(self, around: Surroundings, answers: Answers | None = None) -> bool:
         """Show what the API has now in the volumes that come from it; True if any has changed.
@@ -123,13 +139,14 @@ class Volumes:
     ) -> Mount:
         if volume is None:
             raise ConfigError(f"volume {mount.name!r} is mounted but not in spec.volumes")
-        place = self._place(pod, volume)
+        claimed = self._claimed.get(pod.uid, {}).get(mount.name)
+        place = claimed.path if claimed else self._place(pod, volume)
         if sub := mount.sub_path or expand(mount.sub_path_expr, env):
             place = _below(place, sub, make=not is_payload(volume))
         return Mount(
             container_path=mount.mount_path,
             host_path=str(place),
-            readonly=mount.read_only or is_payload(volume),
+            readonly=mount.read_only or is_payload(volume) or bool(claimed and claimed.read_only),
             propagation=_PROPAGATION[mount.mount_propagation],
         )
 
@@ -138,6 +155,11 @@ class Volumes:
         for root in (self._gone, self._kept):
             files.remove_tree(root / uid)
         self._shown.pop(uid, None)
+
+    def release(self, uid: str) -> None:
+        """A Pod has ended: its claims are free for others."""
+        self._claimed.pop(uid, None)
+        self._claims.forget(uid)
 
     def held(self) -> set[str]:
         """The uids of the Pods that have something here."""

@@ -93,6 +93,7 @@ class Work:
 
     async def _forget(self, record: Record, _step: plan.Forget) -> None:
         record.note(forgotten=True)
+        self._tools.volumes.release(record.uid)
         self._drop(record)
         self._tools.spawn(self._clean(record.uid, self.sandboxes.logs(record)))
 

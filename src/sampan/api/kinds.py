@@ -110,6 +110,11 @@ CLUSTER_ROLES: Final = Kind("rbac.authorization.k8s.io", "v1", "ClusterRole", "c
     namespaced=False)  # fmt: skip
 CLUSTER_ROLE_BINDINGS: Final = Kind("rbac.authorization.k8s.io", "v1", "ClusterRoleBinding",
     "clusterrolebindings", namespaced=False)  # fmt: skip
+STORAGE_CLASSES: Final = Kind("storage.k8s.io", "v1", "StorageClass", "storageclasses",
+    namespaced=False, short_names=("sc",))  # fmt: skip
+DEFINITIONS: Final = Kind("apiextensions.k8s.io", "v1", "CustomResourceDefinition",
+    "customresourcedefinitions", namespaced=False, short_names=("crd", "crds"), categories=_EXT,
+    subresources=_S)  # fmt: skip
 
 KINDS: Final[tuple[Kind, ...]] = (
     Kind("", "v1", "Binding", "bindings", verbs=_REVIEW),
@@ -134,8 +139,7 @@ KINDS: Final[tuple[Kind, ...]] = (
          "validatingadmissionpolicybindings", namespaced=False, categories=_EXT),
     Kind("admissionregistration.k8s.io", "v1", "ValidatingWebhookConfiguration",
          "validatingwebhookconfigurations", namespaced=False, categories=_EXT),
-    Kind("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions",
-         namespaced=False, short_names=("crd", "crds"), categories=_EXT, subresources=_S),
+    DEFINITIONS,
     Kind("apiregistration.k8s.io", "v1", "APIService", "apiservices", namespaced=False,
          categories=_EXT, subresources=_S),
     CONTROLLER_REVISIONS, DAEMON_SETS, DEPLOYMENTS, REPLICA_SETS, STATEFUL_SETS,
@@ -184,8 +188,7 @@ KINDS: Final[tuple[Kind, ...]] = (
     Kind("storage.k8s.io", "v1", "CSIDriver", "csidrivers", namespaced=False),
     Kind("storage.k8s.io", "v1", "CSINode", "csinodes", namespaced=False),
     Kind("storage.k8s.io", "v1", "CSIStorageCapacity", "csistoragecapacities"),
-    Kind("storage.k8s.io", "v1", "StorageClass", "storageclasses", namespaced=False,
-         short_names=("sc",)),
+    STORAGE_CLASSES,
     Kind("storage.k8s.io", "v1", "VolumeAttachment", "volumeattachments", namespaced=False,
          subresources=_S),
     Kind("storage.k8s.io", "v1", "VolumeAttributesClass", "volumeattributesclasses",

@@ -135,12 +135,26 @@ class Container(View):
     restart_policy: str = ""
 
 
+class ClaimSource(View):
+    claim_name: str = ""
+    read_only: bool = False
+
+
+class PodVolume(View):
+    """A volume of a Pod, as far as storage that outlives the Pod is concerned."""
+
+    name: str = ""
+    persistent_volume_claim: ClaimSource | None = None
+    ephemeral: Object | None = None
+
+
 class PodSpec(View):
     """What schedulers and controllers read of a Pod; the agent has a wider view."""
 
     node_name: str = ""
     containers: list[Container] = field(default_factory=list)
     init_containers: list[Container] = field(default_factory=list)
+    volumes: list[PodVolume] = field(default_factory=list)
     node_selector: dict[str, str] = field(default_factory=dict)
     tolerations: list[Toleration] = field(default_factory=list)
     affinity: Object = field(default_factory=dict)

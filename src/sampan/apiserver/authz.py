@@ -201,6 +201,7 @@ _NODE_WRITES: Final[Mapping[tuple[str, str, str], frozenset[str]]] = {
     ("", "events", ""): _WRITE - {"delete"},
     ("events.k8s.io", "events", ""): _WRITE - {"delete"},
     ("", "pods", ""): frozenset({"delete"}),
+    ("", "persistentvolumes", ""): frozenset({"patch"}),
     ("", "pods", "status"): frozenset({"update", "patch"}),
     ("", "serviceaccounts", "token"): frozenset({"create"}),
     ("authentication.k8s.io", "tokenreviews", ""): frozenset({"create"}),

@@ -25,6 +25,17 @@ _CA_PURPOSE: Final = {
     "kubernetes.default.svc. No other usage is guaranteed across distributions of Kubernetes "
     "clusters."
 }
+_LOCAL_PATH: Final[Object] = {
+    "metadata": {
+        "name": "local-path",
+        "annotations": {"storageclass.kubernetes.io/is-default-class": "true"},
+    },
+    "provisioner": "sampan.io/local-path",
+    "volumeBindingMode": "WaitForFirstConsumer",
+    "reclaimPolicy": "Delete",
+    "allowVolumeExpansion": True,
+}
+"""A directory on the node where a claim's first Pod runs."""
 
 
 def of_cluster() -> Iterator[tuple[Kind, Object]]:
@@ -35,6 +46,7 @@ def of_cluster() -> Iterator[tuple[Kind, Object]]:
         yield kinds.PRIORITY_CLASSES, {
             "metadata": {"name": name}, "value": value, "description": _PURPOSE[name],
         }  # fmt: skip
+    yield kinds.STORAGE_CLASSES, dict(_LOCAL_PATH)
     for role in bootstrap.cluster_roles():
         yield kinds.CLUSTER_ROLES, role
     for binding in bootstrap.cluster_role_bindings():

@@ -13,7 +13,6 @@ from sampan.api.kinds import KINDS, Kind
 from sampan.api.objects import EndpointSlice, Lease, Pod, Resource, Service, ServiceAccount
 from sampan.controllers.views import ConfigMap, Deployment, Endpoints, ReplicaSet
 from sampan.controllers.views_apps import (
-    Claim,
     ControllerRevision,
     DaemonSet,
     ReplicationController,
@@ -21,6 +20,7 @@ from sampan.controllers.views_apps import (
 )
 from sampan.controllers.views_batch import CronJob, Job
 from sampan.controllers.views_policy import Budget
+from sampan.controllers.views_storage import Claim
 
 _READ: Final = (
     Deployment, ReplicaSet, Pod, Service, EndpointSlice, Endpoints, ConfigMap, ServiceAccount,

@@ -39,10 +39,12 @@ class Alive:
 class Gone:
     """Write only if the API, not just the cache, has none of these owners any more.
 
-    An owner without a uid stands for whatever has its name.
+    An owner without a uid stands for whatever has its name; *namespace* is where they are, if
+    not where the object is.
     """
 
     owners: tuple[OwnerReference, ...]
+    namespace: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ class Patch:
     patch: Object
     subresource: str = ""
     how: PatchType = PatchType.MERGE
-    given: Alive | None = None
+    given: Alive | Gone | None = None
     done: RecordEvent | None = None
 
 

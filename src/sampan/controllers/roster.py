@@ -26,12 +26,15 @@ from sampan.controllers import (
     service_accounts,
     statefulset,
     taint_eviction,
+    volume_binding,
+    volume_reclaim,
 )
 from sampan.controllers.events import EventRecorder
 from sampan.controllers.loop import Loop, followed, wall_clock
 from sampan.controllers.plan import Controller
 from sampan.controllers.views import ReplicaSet, by_label, by_orphan, by_selector
 from sampan.controllers.views_apps import ControllerRevision
+from sampan.controllers.views_storage import Claim, Volume, by_claim, by_volume
 
 CONTROLLERS: Final[tuple[Controller, ...]] = (
     deployment.CONTROLLER,
@@ -51,15 +54,26 @@ CONTROLLERS: Final[tuple[Controller, ...]] = (
     namespaces.CONTROLLER,
     garbage_collector.CONTROLLER,
     event_expiry.CONTROLLER,
+    volume_binding.CLAIMS,
+    volume_binding.EPHEMERAL,
+    volume_reclaim.CONTROLLER,
 )
 
 OWNER: Final[Mapping[str, Index]] = {"owner": by_owner}
 INDEXES: Final[Mapping[type[Resource], Mapping[str, Index]]] = {
-    Pod: {**OWNER, "node": by_node, "orphan": by_orphan, "label": by_label},
+    Pod: {
+        **OWNER,
+        "node": by_node,
+        "orphan": by_orphan,
+        "label": by_label,
+        "claim": by_claim,
+    },
     ReplicaSet: {**OWNER, "orphan": by_orphan},
     ControllerRevision: {**OWNER, "orphan": by_orphan},
     Service: {**OWNER, "selector": by_selector},
     EndpointSlice: {**OWNER, "label": by_label},
+    Claim: {**OWNER, "volume": by_volume},
+    Volume: {**OWNER, "claim": by_claim},
 }
 
 

@@ -10,7 +10,8 @@ from sampan.controllers.history import HASH, template_of
 from sampan.controllers.plan import Patch
 from sampan.controllers.replicaset import pod_from_template
 from sampan.controllers.views import reference
-from sampan.controllers.views_apps import Claim, ControllerRevision, StatefulSet
+from sampan.controllers.views_apps import ControllerRevision, StatefulSet
+from sampan.controllers.views_storage import Claim
 
 POD_NAME: Final = "statefulset.kubernetes.io/pod-name"
 POD_INDEX: Final = "apps.kubernetes.io/pod-index"

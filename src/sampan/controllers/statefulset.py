@@ -46,12 +46,8 @@ from sampan.controllers.stateful_pods import (
     stale,
 )
 from sampan.controllers.status import difference
-from sampan.controllers.views_apps import (
-    Claim,
-    ControllerRevision,
-    StatefulSet,
-    StatefulSetStatus,
-)
+from sampan.controllers.views_apps import ControllerRevision, StatefulSet, StatefulSetStatus
+from sampan.controllers.views_storage import Claim
 
 NAME: Final = "statefulset-controller"
 REVISION_HASH: Final = "controller.kubernetes.io/hash"

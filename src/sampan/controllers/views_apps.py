@@ -30,10 +30,6 @@ class ControllerRevision(Resource):
     revision: int = 0
 
 
-class Claim(Resource):
-    KIND = kinds.PERSISTENT_VOLUME_CLAIMS
-
-
 class Ordinals(View):
     start: int = 0
 

@@ -139,9 +139,9 @@ class Writer:
         return not gone
 
     async def _patch(self, write: Patch, outcome: Outcome) -> bool:
-        """Patch; False if the object is gone, or its new owner is not there to take it."""
+        """Patch; False if the object is gone, or its owner is not as the plan took it to be."""
         obj, meta = write.obj, write.obj.metadata
-        if write.given and not await self._alive(write.given):
+        if write.given and not await self._holds(write.given, meta.namespace):
             return False
         try:
             made = await self._client.patch(
@@ -156,6 +156,11 @@ class Writer:
             return False
         outcome.wrote(obj.KIND, made)
         return True
+
+    async def _holds(self, given: Alive | Gone, namespace: str) -> bool:
+        if isinstance(given, Alive):
+            return await self._alive(given)
+        return await self._gone(given, namespace)
 
     async def _alive(self, check: Alive) -> bool:
         meta = check.obj.metadata
@@ -173,7 +178,7 @@ class Writer:
                 return False
             try:
                 found = await self._client.get(
-                    kind, owner.name, namespace if kind.namespaced else ""
+                    kind, owner.name, (check.namespace or namespace) if kind.namespaced else ""
                 )
             except NotFound:
                 continue

@@ -20,6 +20,7 @@ from sampan.apiserver.admission.accounts import (
 from sampan.apiserver.admission.attempt import Attempt
 from sampan.apiserver.admission.namespaces import check_namespace
 from sampan.apiserver.admission.priority import SYSTEM_PRIORITIES, set_priority
+from sampan.apiserver.admission.protection import protect
 from sampan.apiserver.reading import Reader
 
 __all__ = [
@@ -42,6 +43,8 @@ class Admission:
         if creates and attempt.is_pod:
             add_account(attempt.new, await self._account(attempt))
             set_priority(attempt.new, await self._reader.all(kinds.PRIORITY_CLASSES))
+        if creates:
+            protect(attempt.kind, attempt.new)
 
     async def _account(self, attempt: Attempt) -> Object:
         namespace = attempt.namespace
