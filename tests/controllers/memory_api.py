@@ -129,6 +129,8 @@ class MemoryApi:
         finalizer = {"Foreground": ["foregroundDeletion"], "Orphan": ["orphan"]}
         meta["finalizers"] = [*meta.get("finalizers", []), *finalizer.get(propagation or "", [])]
         runs = kind.kind == "Pod" and (old.get("spec") or {}).get("nodeName") and grace_seconds != 0
+        if kind.kind == "Pod":
+            meta["deletionGracePeriodSeconds"] = 30 if runs else 0
         if runs or meta["finalizers"] or (old.get("spec") or {}).get("finalizers"):
             meta["deletionTimestamp"] = meta.get("deletionTimestamp") or timestamp(self.now())
             self._put("MODIFIED", kind, {**old, "metadata": meta})
@@ -136,13 +138,20 @@ class MemoryApi:
             self._remove(kind, old)
 
     def gone(self, kind: Kind, obj: Object) -> None:
-        """Let an object vanish, as when an agent has stopped a Pod."""
-        self._remove(kind, obj)
+        """Let an object vanish, as when an agent has stopped a Pod; finalizers still hold it."""
+        meta = obj["metadata"]
+        if not meta.get("finalizers"):
+            self._remove(kind, obj)
+        elif meta.get("deletionGracePeriodSeconds"):
+            self._put(
+                "MODIFIED", kind, {**obj, "metadata": {**meta, "deletionGracePeriodSeconds": 0}}
+            )
 
     def _store(self, kind: Kind, new: Object) -> Object:
         meta = new["metadata"]
         held = meta.get("finalizers") or (new.get("spec") or {}).get("finalizers")
-        if meta.get("deletionTimestamp") and not held and kind.kind != "Pod":
+        stopped = kind.kind != "Pod" or meta.get("deletionGracePeriodSeconds") == 0
+        if meta.get("deletionTimestamp") and not held and stopped:
             return self._remove(kind, new)
         return self._put("MODIFIED", kind, new)
 
@@ -186,6 +195,11 @@ def merged(old: Any, patch: Any, *, strategic: bool) -> Any:
     for key, value in patch.items():
         if value is None:
             new.pop(key, None)
+        elif strategic and key.startswith("$deleteFromPrimitiveList/"):
+            field = key.partition("/")[2]
+            new[field] = [item for item in new.get(field, ()) if item not in value]
+        elif strategic and key == "finalizers":
+            new[key] = [*new.get(key, ()), *(item for item in value if item not in new[key])]
         elif strategic and key in MERGE_KEYS:
             new[key] = _merged_list(new.get(key) or [], value, MERGE_KEYS[key])
         else:

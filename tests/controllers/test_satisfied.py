@@ -23,12 +23,13 @@ from tests.controllers.cluster import (
     service,
     until,
 )
+from tests.controllers.jobs import raw_cron, raw_job
 from tests.controllers.memory_api import MemoryApi
 
 EVERYONE = controllers("CA PEM")
 
 
-PODS = 3 + 2 + 2 + 3
+PODS = 3 + 2 + 2 + 3 + 2
 CLAIM = {"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"]}}
 SCRATCH = {"name": "x", "ephemeral": {"volumeClaimTemplate": {"spec": CLAIM["spec"]}}}
 VOLUME = {
@@ -51,6 +52,8 @@ async def a_cluster(api: MemoryApi) -> None:
     log["spec"]["template"]["spec"]["volumes"] = [SCRATCH]
     await api.create(kinds.DAEMON_SETS, log)
     await api.create(kinds.PERSISTENT_VOLUMES, VOLUME)
+    await api.create(kinds.JOBS, raw_job(parallelism=2, completions=5))
+    await api.create(kinds.CRON_JOBS, raw_cron(schedule="0 0 1 7 *"))
     await api.create(kinds.SERVICES, service("web", type="LoadBalancer"))
     await api.create(kinds.SERVICES, service("nobody"))
     await api.create(kinds.SERVICES, service("kubernetes", selector={}))

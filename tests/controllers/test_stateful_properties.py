@@ -6,15 +6,18 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sampan.api.objects import Pod
+from sampan.api.objects import Node, Pod
+from sampan.client.cache import Cache, Interest
 from sampan.controllers import statefulset
-from sampan.controllers.plan import Create, Delete
+from sampan.controllers.plan import Create, Delete, World
+from sampan.controllers.roster import INDEXES
 from sampan.controllers.stateful_pods import ordinal
 from sampan.controllers.views_apps import ControllerRevision, StatefulSet
-from tests.controllers.cluster import world
+from sampan.controllers.views_storage import Claim
+from tests.controllers.memory_api import EPOCH, MemoryApi
 from tests.controllers.stateful import a_pod, a_revision, a_set
 
-Fates = st.lists(st.integers(0, 3), min_size=40, max_size=40)
+Fates = st.lists(st.integers(0, 3), min_size=20, max_size=20)
 
 
 @dataclass
@@ -26,8 +29,13 @@ class Fleet:
     pods: dict[int, Pod] = field(default_factory=dict)
 
     def plan(self) -> list[Any]:
-        around = world(self.sts, *self.revisions, *self.pods.values())
-        return list(statefulset.reconcile(self.sts, around))
+        views = (StatefulSet, ControllerRevision, Pod, Claim, Node)
+        cache = Cache(
+            MemoryApi(), [Interest(view, indexes=INDEXES.get(view, {})) for view in views]
+        )
+        for obj in (self.sts, *self.revisions, *self.pods.values()):
+            cache._tables[type(obj)].put(obj.metadata.key, obj)
+        return list(statefulset.reconcile(self.sts, World(cache, EPOCH)))
 
     def step(self) -> int:
         """Carry out one plan; return how many Pods it touched."""
@@ -72,7 +80,7 @@ def up(pod: Pod) -> bool:
     return pod.live and pod.ready
 
 
-@settings(max_examples=150)
+@settings(max_examples=80, deadline=None)
 @given(st.integers(0, 5), st.integers(0, 5), Fates)
 def test_in_order_a_pod_starts_only_after_all_before_it(
     before: int, replicas: int, fates: list[int]
@@ -92,7 +100,7 @@ def test_in_order_a_pod_starts_only_after_all_before_it(
     assert sorted(fleet.pods) == list(range(replicas))
 
 
-@settings(max_examples=150)
+@settings(max_examples=80, deadline=None)
 @given(
     st.integers(1, 6),
     st.sampled_from(["OrderedReady", "Parallel"]),

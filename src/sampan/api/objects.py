@@ -78,6 +78,7 @@ class Condition(View):
     last_transition_time: datetime | None = None
     last_update_time: datetime | None = None
     last_heartbeat_time: datetime | None = None
+    last_probe_time: datetime | None = None
     observed_generation: int = 0
 
 

@@ -9,12 +9,15 @@ from sampan.api.objects import EndpointSlice, Pod, Resource, Service
 from sampan.client.cache import Cache, Index, Interest, by_node, by_owner
 from sampan.client.interface import Client
 from sampan.controllers import (
+    cronjob,
     daemonset,
     deployment,
     disruption,
     endpoints,
     event_expiry,
     garbage_collector,
+    job,
+    job_ttl,
     load_balancer,
     namespaces,
     node_ipam,
@@ -24,6 +27,7 @@ from sampan.controllers import (
     replication_controller,
     root_ca,
     service_accounts,
+    settings,
     statefulset,
     taint_eviction,
     volume_binding,
@@ -32,8 +36,8 @@ from sampan.controllers import (
 from sampan.controllers.events import EventRecorder
 from sampan.controllers.loop import Loop, followed, wall_clock
 from sampan.controllers.plan import Controller
-from sampan.controllers.views import ReplicaSet, by_label, by_orphan, by_selector
-from sampan.controllers.views_apps import ControllerRevision
+from sampan.controllers.views import Deployment, ReplicaSet, by_label, by_orphan, by_selector
+from sampan.controllers.views_apps import ControllerRevision, DaemonSet, StatefulSet
 from sampan.controllers.views_storage import Claim, Volume, by_claim, by_volume
 
 CONTROLLERS: Final[tuple[Controller, ...]] = (
@@ -42,7 +46,11 @@ CONTROLLERS: Final[tuple[Controller, ...]] = (
     replication_controller.CONTROLLER,
     statefulset.CONTROLLER,
     daemonset.CONTROLLER,
+    job.CONTROLLER,
+    job_ttl.CONTROLLER,
+    cronjob.CONTROLLER,
     disruption.CONTROLLER,
+    settings.CONTROLLER,
     endpoints.SLICES,
     endpoints.LEGACY,
     load_balancer.CONTROLLER,
@@ -67,11 +75,15 @@ INDEXES: Final[Mapping[type[Resource], Mapping[str, Index]]] = {
         "orphan": by_orphan,
         "label": by_label,
         "claim": by_claim,
+        "tracked": job.by_tracking,
     },
     ReplicaSet: {**OWNER, "orphan": by_orphan},
     ControllerRevision: {**OWNER, "orphan": by_orphan},
     Service: {**OWNER, "selector": by_selector},
     EndpointSlice: {**OWNER, "label": by_label},
+    Deployment: {**OWNER, "use": settings.by_use},
+    StatefulSet: {**OWNER, "use": settings.by_use},
+    DaemonSet: {**OWNER, "use": settings.by_use},
     Claim: {**OWNER, "volume": by_volume},
     Volume: {**OWNER, "claim": by_claim},
 }

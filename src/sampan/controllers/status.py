@@ -11,6 +11,7 @@ _TIMES: Final = {
     "last_transition_time": "lastTransitionTime",
     "last_update_time": "lastUpdateTime",
     "last_heartbeat_time": "lastHeartbeatTime",
+    "last_probe_time": "lastProbeTime",
 }
 
 

@@ -5,7 +5,7 @@ from datetime import datetime
 from msgspec import field
 
 from sampan.api import kinds
-from sampan.api.objects import Condition, Object, Resource, View, condition, is_true
+from sampan.api.objects import Condition, Object, Resource, View, condition
 
 
 class OnExitCodes(View):
@@ -14,10 +14,15 @@ class OnExitCodes(View):
     container_name: str = ""
 
 
+class PodConditionPattern(View):
+    type: str = ""
+    status: str = "True"
+
+
 class PodFailureRule(View):
     action: str = "Count"
     on_exit_codes: OnExitCodes | None = None
-    on_pod_conditions: list[Condition] = field(default_factory=list)
+    on_pod_conditions: list[PodConditionPattern] = field(default_factory=list)
 
 
 class PodFailurePolicy(View):
@@ -82,16 +87,19 @@ class Job(Resource):
         return self.spec.completion_mode == "Indexed"
 
     @property
-    def complete(self) -> bool:
-        return is_true(self.status.conditions, "Complete")
+    def verdict(self) -> Condition | None:
+        """How it is going to end: known before its last Pods are gone."""
+        return _first_true(self.status.conditions, "SuccessCriteriaMet", "FailureTarget")
 
     @property
     def finished(self) -> Condition | None:
-        """How it ended: the true condition Complete or Failed."""
-        for verdict in ("Complete", "Failed"):
-            if is_true(self.status.conditions, verdict):
-                return condition(self.status.conditions, verdict)
-        return None
+        """How it has ended."""
+        return _first_true(self.status.conditions, "Complete", "Failed")
+
+
+def _first_true(conditions: list[Condition], *types: str) -> Condition | None:
+    found = (condition(conditions, type_) for type_ in types)
+    return next((c for c in found if c and c.status == "True"), None)
 
 
 class JobReference(View):
