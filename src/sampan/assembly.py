@@ -36,6 +36,8 @@ LOG_LEVEL: Final = "SAMPAN_LOG_LEVEL"
 VOLATILE: Final = (kinds.LEASES.key(),)
 """What is not worth an fsync, and is made anew within a second."""
 
+_LOOK_FOR_CYCLES: Final = (50_000, 20, 20)
+
 Started = Callable[[str], None]
 
 log = logging.getLogger(__name__)
@@ -211,9 +213,13 @@ def _run(main: Coroutine[Any, Any, None]) -> None:
 
 
 def _settle() -> None:
-    """Take what start-up made out of the garbage collector's sight; it stays anyway."""
+    """Take what start-up made out of the garbage collector's sight; it stays anyway.
+
+    What comes later is mostly trees, which die without it, so it need not look often.
+    """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(*_LOOK_FOR_CYCLES)
 
 
 def _set_up_logging() -> None:

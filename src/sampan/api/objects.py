@@ -18,7 +18,7 @@ IntOrString = int | str
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
-class View(Struct, frozen=True, rename="camel", omit_defaults=True):
+class View(Struct, frozen=True, rename="camel", omit_defaults=True, gc=False):
     """A typed lens on a part of an object; fields it does not name are left alone."""
 
 

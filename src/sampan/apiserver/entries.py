@@ -14,7 +14,7 @@ from sampan.api.kinds import Kind
 from sampan.api.objects import Object
 from sampan.store.interface import Change
 
-KEPT: Final = 8192
+KEPT: Final = 1024
 """How many objects stay decoded; others are decoded again when somebody asks."""
 RECENT: Final = 256
 """How many changes are shared by watchers that do not follow at once."""

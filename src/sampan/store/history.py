@@ -60,6 +60,8 @@ class History:
         self.tail.extend(changes)
 
     def list(self, prefix: str, after: str, limit: int | None) -> Page:
+        if limit == 1 and not after and (exact := self._live.get(prefix)):
+            return Page(self.revision, [exact])  # no key is before it: how one object is read
         first = max(prefix, after)
         keys = self._live.irange(first, inclusive=(first != after, True))
         mine = islice(takewhile(lambda key: key.startswith(prefix), keys), limit)

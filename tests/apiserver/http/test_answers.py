@@ -12,6 +12,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from sampan.api import kinds
+from sampan.apiserver.http.metrics import Counted, Metrics
 from tests.apiserver.http.support import Live, until
 
 CONFIGMAPS = "/api/v1/namespaces/default/configmaps"
@@ -273,3 +274,18 @@ async def test_the_openid_documents_name_the_key(live: Live) -> None:
     assert (key["kty"], key["crv"], "d" in key) == ("EC", "P-256", False)
     document = (await live.request("GET", "/.well-known/openid-configuration")).json
     assert document["jwks_uri"].endswith("/openid/v1/jwks")
+
+
+def test_a_duration_counts_in_every_bucket_that_holds_it() -> None:
+    metrics = Metrics()
+    for seconds in (0.001, 0.05, 0.1, 60.0):
+        metrics.count(Counted("get"), 200, seconds)
+    buckets = [
+        int(line.rpartition(" ")[2]) for line in metrics.text({}).splitlines() if "_bucket" in line
+    ]
+    assert buckets == [1, 1, 3, 3, 3, 3, 3, 3, 3, 4]
+
+
+async def test_an_answer_does_not_tell_what_the_server_is_made_of(live: Live) -> None:
+    for path in ("/livez", CONFIGMAPS, "/nowhere"):
+        assert "Server" not in (await live.request("GET", path)).headers

@@ -1,6 +1,8 @@
 """What URL paths mean, and which forms of an answer are meant."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sampan.api.errors import BadRequest, NotAcceptable, NotFound
 from sampan.apiserver.discovery import version_priority
@@ -121,3 +123,15 @@ def test_versions_are_preferred_by_their_maturity() -> None:
     assert sorted(versions, key=version_priority) == [
         "v10", "v2", "v1", "v2beta1", "v1beta1", "v1alpha1", "odd",
     ]  # fmt: skip
+
+
+@given(st.text(st.sampled_from("ab./%2eE-:"), max_size=12))
+def test_plain_paths_are_split_as_escaped_ones_are(text: str) -> None:
+    """What needs no decoding takes a short cut; an escape that changes nothing goes the long way."""
+    try:
+        plain = paths.segments(f"/x/{text}")
+    except BadRequest:
+        with pytest.raises(BadRequest):
+            paths.segments(f"/%78/{text}")
+    else:
+        assert paths.segments(f"/%78/{text}") == plain

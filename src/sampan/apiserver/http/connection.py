@@ -2,10 +2,10 @@
 
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.web_protocol import RequestHandler
 
 from sampan.api.errors import ApiError, BadRequest, InternalError
@@ -82,8 +82,20 @@ def _notice_the_dead(wire: socket.socket | None) -> None:
         wire.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
+class _Request(web.BaseRequest):
+    async def _prepare_hook(self, response: web.StreamResponse) -> None:
+        """Keep to ourselves what we are made of."""
+        response.headers.pop(hdrs.SERVER, None)
+
+
 class Connections(web.Server):
     """Makes and knows the connections of all listening sockets."""
+
+    def __init__(self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> None:
+        super().__init__(handler, request_factory=self._request, handler_cancellation=True)
+
+    def _request(self, *parts: Any) -> web.BaseRequest:
+        return _Request(*parts, self._loop)
 
     def __call__(self) -> RequestHandler:
         return Connection(

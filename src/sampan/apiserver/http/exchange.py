@@ -51,6 +51,12 @@ class Exchange:
         """Read the whole body; raise RequestEntityTooLarge beyond *limit* bytes."""
         if (self.request.content_length or 0) > limit:
             raise too_large(limit)
+        content = self.request.content
+        if content.is_eof() and not content.exception():
+            whole = content.read_nowait()
+            if len(whole) > limit:
+                raise too_large(limit)
+            return whole
         received = bytearray()
         try:
             async with asyncio.timeout(_BODY_WITHIN):

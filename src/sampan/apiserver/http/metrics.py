@@ -1,5 +1,6 @@
 """What the server counts, in Prometheus' text format and under Kubernetes' names."""
 
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Final
@@ -24,7 +25,7 @@ class Counted(Struct, frozen=True):
 class Metrics:
     def __init__(self) -> None:
         self._requests: Counter[tuple[Counted, int]] = Counter()
-        self._buckets: Counter[tuple[str, float]] = Counter()
+        self._buckets: Counter[tuple[str, int]] = Counter()
         self._seconds: dict[str, float] = defaultdict(float)
         self._timed: Counter[str] = Counter()
 
@@ -34,9 +35,7 @@ class Metrics:
             return
         self._timed[what.verb] += 1
         self._seconds[what.verb] += seconds
-        for bound in _BUCKETS:
-            if seconds <= bound:
-                self._buckets[what.verb, bound] += 1
+        self._buckets[what.verb, bisect_left(_BUCKETS, seconds)] += 1
 
     def text(self, gauges: Mapping[str, float]) -> str:
         return "\n".join([*self._counters(), *self._histogram(), *_gauges(gauges), ""])
@@ -57,9 +56,11 @@ class Metrics:
         name = "apiserver_request_duration_seconds"
         yield f"# TYPE {name} histogram"
         for verb, number in self._timed.items():
-            for bound in _BUCKETS:
+            within = 0
+            for place, bound in enumerate(_BUCKETS):
                 labels = {"verb": verb.upper(), "le": f"{bound:g}"}
-                yield f"{name}_bucket{_labels(labels)} {self._buckets[verb, bound]}"
+                within += self._buckets[verb, place]
+                yield f"{name}_bucket{_labels(labels)} {within}"
             labels = {"verb": verb.upper()}
             yield f"{name}_bucket{_labels({**labels, 'le': '+Inf'})} {number}"
             yield f"{name}_sum{_labels(labels)} {self._seconds[verb]:.6f}"

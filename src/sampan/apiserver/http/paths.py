@@ -4,6 +4,7 @@
 the core group.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Final
 from urllib.parse import unquote
@@ -16,6 +17,8 @@ from sampan.apiserver.authz import Attributes
 
 FindKind = Callable[[str, str, str], Kind | None]
 PROXIED: Final = frozenset({"exec", "attach", "portforward", "proxy"})
+_PLAIN: Final = re.compile(r"(?:/(?!\.)[A-Za-z0-9._:-]+)+").fullmatch
+"""Without escapes or dots to begin with, as nearly every path is."""
 _BY_METHOD: Final = {
     "GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch",
     "DELETE": "delete", "OPTIONS": "options",
@@ -49,6 +52,8 @@ def built_in(group: str, version: str, plural: str) -> Kind | None:
 
 def segments(raw_path: str) -> list[str]:
     """Split an encoded path; what an escape hides inside a segment does not become structure."""
+    if _PLAIN(raw_path):
+        return raw_path.strip("/").split("/")
     parts = [unquote(part, errors="surrogateescape") for part in raw_path.strip("/").split("/")]
     for part in parts:
         if part in {".", ".."} or any(character in part for character in "/%\0"):

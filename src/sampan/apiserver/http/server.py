@@ -126,7 +126,7 @@ class ApiServer:
     async def serving(self) -> AsyncIterator[None]:
         """Listen, then serve while the context lasts; open watches end when it does."""
         await self._policies.load()
-        connections = Connections(self._handler, handler_cancellation=True)
+        connections = Connections(self._handler)
         servers = await self._listen(connections)
         try:
             async with self._finisher.running(), asyncio.TaskGroup() as group:
