@@ -45,7 +45,9 @@ async def a_cluster(api: MemoryApi) -> None:
     for name in ("n1", "n2", "n3"):
         await add_node(api, name)
     await api.patch(kinds.NODES, "n3", {"spec": {"unschedulable": True}})
-    await api.create(kinds.DEPLOYMENTS, labelled("Deployment", "web", replicas=3))
+    web = labelled("Deployment", "web", replicas=3)
+    web["metadata"]["annotations"] = {"sampan.io/on-change": "restart"}
+    await api.create(kinds.DEPLOYMENTS, web)
     await api.create(kinds.REPLICATION_CONTROLLERS, replication_controller("old", 2))
     await api.create(kinds.STATEFUL_SETS, labelled("StatefulSet", "db", **STATEFUL))
     log = labelled("DaemonSet", "log")

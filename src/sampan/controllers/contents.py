@@ -11,7 +11,7 @@ from msgspec import defstruct
 
 from sampan.api.kinds import KINDS, Kind
 from sampan.api.objects import EndpointSlice, Lease, Pod, Resource, Service, ServiceAccount
-from sampan.controllers.views import ConfigMap, Deployment, Endpoints, ReplicaSet
+from sampan.controllers.views import ConfigMap, Deployment, Endpoints, ReplicaSet, Secret
 from sampan.controllers.views_apps import (
     ControllerRevision,
     DaemonSet,
@@ -25,7 +25,7 @@ from sampan.controllers.views_storage import Claim
 _READ: Final = (
     Deployment, ReplicaSet, Pod, Service, EndpointSlice, Endpoints, ConfigMap, ServiceAccount,
     Lease, ReplicationController, StatefulSet, DaemonSet, ControllerRevision, Claim, Job, CronJob,
-    Budget,
+    Budget, Secret,
 )  # fmt: skip
 _NEEDED: Final = frozenset({"list", "watch", "delete"})
 

@@ -101,13 +101,29 @@ class Finalize:
 
 
 @dataclass(frozen=True, slots=True)
+class CopyContent:
+    """Give the ConfigMap or Secret called *name* the content of *source*, if that is as the plan
+    saw it.
+
+    It is made with *metadata*, and immutable, if it is not there; if it is, only while its
+    content is the one that *instead_of* names.
+    """
+
+    source: Any
+    name: str
+    metadata: Object
+    instead_of: str = ""
+    done: RecordEvent | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class CheckAgain:
     """Look at this key again after some seconds, even if nothing happens to it."""
 
     after: float
 
 
-Write: TypeAlias = Create | Delete | Patch | DeleteAll | Finalize
+Write: TypeAlias = Create | Delete | Patch | DeleteAll | Finalize | CopyContent
 Action: TypeAlias = Write | RecordEvent | CheckAgain
 
 

@@ -25,7 +25,9 @@ WATCHED: Final = 600
 FOREVER: Final = 2**31 - 1
 LAST_WORDS: Final = 600
 """How many characters of a failed container's log an event has room for."""
-_BROUGHT_BACK: Final = ("kubernetes.io/change-cause", "sampan.io/applied")
+CONFIG: Final = "sampan.io/config"
+"""On a workload: the settings that it runs with, as JSON; on its template: a digest of that."""
+_BROUGHT_BACK: Final = ("kubernetes.io/change-cause", "sampan.io/applied", CONFIG)
 """Annotations that describe a release, and return with it."""
 
 
@@ -137,6 +139,7 @@ def _back(
     note = {
         "from": new.metadata.name, "to": target.metadata.name,
         "reason": fault.reason, "message": text,
+        "config": deployment.metadata.annotations.get(CONFIG, ""),
     }  # fmt: skip
     released = target.metadata.annotations
     notes = {key: released.get(key) for key in _BROUGHT_BACK if _differs(deployment, released, key)}
@@ -178,6 +181,15 @@ def _note(deployment: Deployment) -> Mapping[str, str]:
     except ValueError:
         return {}
     return note if isinstance(note, dict) else {}
+
+
+def failed_settings(deployment: Deployment) -> Mapping[str, str]:
+    """Return which content of ConfigMaps and Secrets the release had that was taken back."""
+    try:
+        settings = json.loads(_note(deployment).get("config") or "{}")
+    except ValueError:
+        return {}
+    return settings if isinstance(settings, dict) else {}
 
 
 def _returned(deployment: Deployment, new: ReplicaSet) -> bool:

@@ -1,10 +1,12 @@
 """What controllers read of the kinds that nobody else looks into."""
 
+import hashlib
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
-from msgspec import field
+from msgspec import convert, field
+from msgspec.json import encode
 
 from sampan.api import kinds
 from sampan.api.objects import Condition, IntOrString, NamespaceSpec, Object, Resource, View
@@ -98,11 +100,34 @@ class CaBundle(View):
     certificates: str = field(default="", name="ca.crt")
 
 
+def content_digest(raw: Object) -> str:
+    """Name the content of a ConfigMap or Secret: the same name, the same content."""
+    content = [raw.get(field) or {} for field in ("data", "binaryData", "stringData")]
+    return hashlib.blake2b(encode(content, order="sorted"), digest_size=8).hexdigest()
+
+
 class ConfigMap(Resource):
     """Of its data only the CA bundle is read, and so kept in memory."""
 
     KIND = kinds.CONFIGMAPS
     data: CaBundle = CaBundle()
+    digest: str = ""
+
+    @classmethod
+    def of(cls, raw: Object) -> Self:
+        return convert({**raw, "digest": content_digest(raw)}, cls, strict=False)
+
+
+class Secret(Resource):
+    """Nothing of its data is kept in memory."""
+
+    KIND = kinds.SECRETS
+    digest: str = ""
+
+    @classmethod
+    def of(cls, raw: Object) -> Self:
+        metadata = raw.get("metadata") or {}
+        return convert({"metadata": metadata, "digest": content_digest(raw)}, cls, strict=False)
 
 
 def reference(owner: Resource) -> Object:

@@ -19,6 +19,7 @@ from sampan.client.interface import Client
 from sampan.controllers.events import Recorder
 from sampan.controllers.plan import (
     Alive,
+    CopyContent,
     Create,
     Delete,
     DeleteAll,
@@ -28,6 +29,7 @@ from sampan.controllers.plan import (
     Patch,
     Write,
 )
+from sampan.controllers.views import content_digest
 
 FIRST_BATCH: Final = 16
 """How many writes of a plan go out at once; each batch that succeeds doubles the next."""
@@ -109,12 +111,12 @@ class Writer:
                 name = obj.metadata.name
                 if not await self._patch(write, outcome):
                     return
-            case DeleteAll(kind, namespace, before):
-                await self._delete_all(kind, namespace, before)
+            case DeleteAll() | Finalize():
+                await self._sweep(write, outcome)
                 return
-            case Finalize():
-                await self._finalize(write, outcome)
-                return
+            case CopyContent(_, name, _, _, done):
+                if not await self._copy(write, outcome):
+                    return
         if done:
             self._recorder.record(done, source, name=name)
 
@@ -186,6 +188,12 @@ class Writer:
                 return False
         return True
 
+    async def _sweep(self, write: DeleteAll | Finalize, outcome: Outcome) -> None:
+        if isinstance(write, Finalize):
+            await self._finalize(write, outcome)
+        else:
+            await self._delete_all(write.kind, write.namespace, write.before)
+
     async def _delete_all(self, kind: Kind, namespace: str, before: datetime | None = None) -> None:
         for raw in (await self._client.list(kind, namespace)).items:
             if before and last_written(raw) >= before:
@@ -194,6 +202,30 @@ class Writer:
                 await self._client.delete(kind, raw["metadata"]["name"], namespace)
             except NotFound:
                 continue
+
+    async def _copy(self, write: CopyContent, outcome: Outcome) -> bool:
+        """Copy; False if either side is not as the plan saw it any more."""
+        kind, namespace = write.source.KIND, write.source.metadata.namespace
+        raw = await self._client.get(kind, write.source.metadata.name, namespace)
+        if content_digest(raw) != write.source.digest:
+            return False
+        content: Object = {
+            field: raw[field] for field in ("type", "data", "binaryData") if field in raw
+        }
+        if not write.instead_of:
+            metadata = {**write.metadata, "name": write.name, "namespace": namespace}
+            copy = {
+                "apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata,
+                "immutable": True, **content,
+            }  # fmt: skip
+            outcome.wrote(kind, await self._client.create(kind, copy))
+            return True
+        held = await self._client.get(kind, write.name, namespace)
+        if content_digest(held) != write.instead_of:
+            return False
+        kept = {k: v for k, v in held.items() if k not in {"data", "binaryData"}}
+        outcome.wrote(kind, await self._client.update(kind, {**kept, **content}))
+        return True
 
     async def _finalize(self, write: Finalize, outcome: Outcome) -> None:
         """Remove our finalizer from a Namespace that the API, too, knows to be empty."""
