@@ -103,6 +103,7 @@ CASES: list[tuple[str, Check, Any]] = [
     ("image: no-ports", lambda m: spec(m, "Service/web")["clusterIP"], "None"),
     ("volumes: ['/node/path:/p:ro']", volume, ({"hostPath": {"path": "/node/path"}}, {"mountPath": "/p", "readOnly": True})),  # noqa: E501
     ("volumes: [/cache]", volume, ({"emptyDir": {}}, {"mountPath": "/cache"})),
+    ("volumes: [{type: volume, target: /c, volume: {subpath: a, nocopy: true}}]", volume, ({"emptyDir": {}}, {"mountPath": "/c", "subPath": "a"})),  # noqa: E501
     ("volumes: [{type: volume, target: /cache}]", volume, ({"emptyDir": {}}, {"mountPath": "/cache"})),  # noqa: E501
     ("volumes: [{type: bind, source: /a, target: /p, read_only: true, bind: {create_host_path: true}}]", volume, ({"hostPath": {"path": "/a"}}, {"mountPath": "/p", "readOnly": True})),  # noqa: E501
     ("volumes: [{type: tmpfs, target: /t, tmpfs: {size: 64m}}]", volume, ({"emptyDir": MEMORY | {"sizeLimit": "67108864"}}, {"mountPath": "/t"})),  # noqa: E501
@@ -243,8 +244,9 @@ VALUES = [
     ("ports: [http]", "is no port"),
     ("ports: [80/icmp]", "is no protocol"),
     ("ports: [{published: 80}]", "`target` is missing"),
-    ("volumes: ['data:/x']", "named volumes are refused"),
-    ("volumes: [{type: volume, source: data, target: /x}]", "named volumes are refused"),
+    ("volumes: ['data:/x']", "there is no volume 'data' at the top level"),
+    ("volumes: [{type: volume, source: data, target: /x}]", "there is no volume 'data'"),
+    ("volumes: [{type: volume, source: d, target: /x, volume: {nocopy: false}}]", "begins empty"),
     ("volumes: [{type: npipe, source: a, target: /x}]", "mounts of type npipe are refused"),
     ("volumes: ['./none:/x']", "there is nothing at"),
     ("volumes: ['/a:/x:z']", "the option 'z' is refused"),
@@ -286,7 +288,6 @@ def test_a_value_that_cannot_be_kept_is_refused_with_its_reason(
 
 
 TOP_LEVEL = [
-    ("volumes: {data: {}}", "`volumes` is refused"),
     ("models: {m: {model: x}}", "`models` is refused"),
     ("configs: {c: {external: true}}", "`external` is refused"),
     ("secrets: {c: {driver: x, file: y}}", "`driver` is refused"),
@@ -295,6 +296,47 @@ TOP_LEVEL = [
     ("networks: {default: {driver: macvlan}}", "must be one of bridge, overlay"),
     ("networks: {default: {external: true}}", "`external` is refused"),
 ]
+
+
+NAMED = "services: {web: {image: x, volumes: [%s]}}\nvolumes: {data: %s}\n"
+CLAIMED = "PersistentVolumeClaim/data"
+
+
+def test_a_named_volume_is_a_claim_that_replicas_and_releases_share(tmp_path: Path) -> None:
+    made = objects(tmp_path, NAMED % ("'data:/d:ro'", "{}"))
+    held = {"persistentVolumeClaim": {"claimName": "data"}}
+    assert volume(made) == (held, {"mountPath": "/d", "readOnly": True})
+    assert made[CLAIMED]["spec"] == {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": "1Gi"}},
+    }
+    assert made[CLAIMED]["metadata"]["labels"] == {"sampan.io/stack": "test"}
+    assert "Deployment/web" in made
+    writing = objects(tmp_path, NAMED % ("'data:/d'", ""))
+    assert spec(writing)["strategy"] == {"type": "Recreate"}
+    assert cautions(project(tmp_path, NAMED % ("'data:/d'", "")), list(writing.values())) == []
+
+
+def test_a_named_volume_says_its_size_class_name_and_labels(tmp_path: Path) -> None:
+    text = "{name: kept, driver: fast, driver_opts: {size: 10g}, labels: {tier: gold}}"
+    made = objects(tmp_path, NAMED % ("{type: volume, source: data, target: /d}", text))
+    claim = made["PersistentVolumeClaim/kept"]
+    assert claim["spec"]["resources"]["requests"]["storage"] == str(10 << 30)
+    assert claim["spec"]["storageClassName"] == "fast"
+    assert claim["metadata"]["labels"]["tier"] == "gold"
+    assert volume(made)[0] == {"persistentVolumeClaim": {"claimName": "kept"}}
+
+
+def test_a_named_volume_may_be_mounted_in_part_and_exist_already(tmp_path: Path) -> None:
+    mount = "{type: volume, source: data, target: /d, volume: {subpath: a/b, nocopy: true}}"
+    made = objects(tmp_path, NAMED % (mount, "{external: true}"))
+    assert volume(made)[1] == {"mountPath": "/d", "subPath": "a/b"}
+    assert not [key for key in made if key.startswith("PersistentVolumeClaim")]
+
+
+def test_an_option_of_a_volume_that_is_not_known_is_refused(tmp_path: Path) -> None:
+    problems = refusals(tmp_path, NAMED % ("'data:/d'", "{driver_opts: {type: nfs}}"))
+    assert any("the option 'type' is refused" in problem for problem in problems), problems
 
 
 @pytest.mark.parametrize(("text", "message"), TOP_LEVEL)

@@ -18,8 +18,13 @@ from sampan.client.interface import Client
 
 STACK: Final = "sampan.io/stack"
 APPLIED: Final = "sampan.io/applied"
-STAGES: Final = (kinds.CONFIGMAPS, kinds.SECRETS, kinds.SERVICES, kinds.DEPLOYMENTS)
+STAGES: Final = (
+    kinds.CONFIGMAPS, kinds.SECRETS, kinds.PERSISTENT_VOLUME_CLAIMS, kinds.SERVICES,
+    kinds.DEPLOYMENTS,
+)  # fmt: skip
 """What a stack is made of, in the order in which it must exist."""
+KEPT: Final = (kinds.PERSISTENT_VOLUME_CLAIMS,)
+"""What holds data, and is deleted only when somebody says so."""
 _VERSIONED: Final = (kinds.CONFIGMAPS, kinds.SECRETS)
 """Named after their content: one that exists is as it should be."""
 
@@ -47,7 +52,8 @@ async def apply(client: Client, objects: Sequence[Object]) -> None:
             for key, obj in wanted.items():
                 if key[0] is stage:
                     group.create_task(_put(client, stage, obj, existing.get(key)))
-    await _prune(client, name, [key for key in existing if key not in wanted])
+    surplus = [key for key in existing if key not in wanted and key[0] not in KEPT]
+    await _prune(client, name, surplus)
 
 
 def _kind(obj: Object) -> Kind:
@@ -73,6 +79,18 @@ async def _ensure_namespace(client: Client, namespace: Object) -> None:
         found = None
     if found is None:
         await client.create(kinds.NAMESPACES, namespace)
+
+
+async def take_off(client: Client, namespace: str) -> list[str]:
+    """Delete all of a stack but what holds data; return the names of that."""
+    found = await _existing(client, namespace)
+    for kind, name in found:
+        if kind not in KEPT:
+            try:
+                await client.delete(kind, name, namespace, propagation="Background")
+            except NotFound:
+                continue
+    return [name for kind, name in found if kind in KEPT]
 
 
 async def gone(client: Client, namespace: str) -> None:

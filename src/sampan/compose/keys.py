@@ -63,7 +63,8 @@ SERVICE: Final[Mapping[str, Rule]] = {
     **_mapped(
         "volumes volumes.type volumes.source volumes.target volumes.read_only",
         "absolute paths: the node's (`hostPath`); relative files and directories up to 1 MiB: "
-        "copied at `up`, read-only; no source: `emptyDir`; tmpfs: memory; named ones are refused",
+        "copied at `up`, read-only; no source: `emptyDir`; tmpfs: memory; named ones: "
+        "a PersistentVolumeClaim, which begins empty and stays on the node where it is first used",
     ),
     **_mapped("volumes.bind volumes.bind.create_host_path", "`true`: a missing path is made"),
     **_refused(
@@ -71,11 +72,13 @@ SERVICE: Final[Mapping[str, Rule]] = {
         "mounts are private to the container; leave it out",
     ),
     **_mapped("volumes.tmpfs volumes.tmpfs.size", "`sizeLimit` of an `emptyDir` in memory"),
+    **_mapped("volumes.volume volumes.volume.subpath", "`subPath`"),
+    **_mapped("volumes.volume.nocopy", "`true`: nothing is copied from the image"),
     **_refused("volumes.tmpfs.mode", "a tmpfs has mode 0777"),
     **_refused("volumes.consistency", "it is for Docker Desktop on macOS; leave it out"),
     **_refused(
-        "volumes.volume volumes.volume.labels volumes.volume.nocopy volumes.volume.subpath",
-        "named volumes are not supported yet",
+        "volumes.volume.labels",
+        "labels belong to the volume at the top level of the file",
     ),
     **_refused("volumes.image volumes.image.subpath", "image mounts are not supported yet"),
     **_mapped("tmpfs", "`emptyDir` in memory; the option `size` is honoured"),
@@ -244,7 +247,13 @@ TOP: Final[Mapping[str, Rule]] = {
         "networks.*.labels",
         "the network is the cluster's; leave it out",
     ),
-    **_refused("volumes", "named volumes are not supported yet: use a path of the node"),
+    **_mapped(
+        "volumes volumes.*.name volumes.*.labels",
+        "a PersistentVolumeClaim; `sampan down` leaves it, `sampan down --volumes` deletes it",
+    ),
+    **_mapped("volumes.*.external", "the claim must exist in the stack's namespace"),
+    **_mapped("volumes.*.driver", "a StorageClass; `local` is the default one"),
+    **_mapped("volumes.*.driver_opts", "`size`; others are refused"),
     **_refused("models", "the cluster runs containers only"),
 }
 

@@ -18,11 +18,16 @@ from sampan.compose import units
 from sampan.compose.document import Node
 from sampan.compose.names import versioned
 from sampan.compose.project import Project
+from sampan.compose.volumes import claim_of
 
 Object = dict[str, Any]
 LARGEST: Final = 1 << 20
 """The most bytes that one ConfigMap or Secret may hold (Kubernetes' limit)."""
 SHARED_MEMORY: Final = "/dev/shm"  # noqa: S108 - where POSIX shared memory is, in a container
+
+
+_PATH: Final = ("/", ".", "~")
+"""What a path of a machine begins with; anything else is the name of a volume."""
 
 
 @dataclass(slots=True)
@@ -45,15 +50,19 @@ class Mounts:
 
     @property
     def writes_to_node(self) -> bool:
-        """Whether the service can change a directory of its node."""
+        """Whether the service can change what another replica, or its successor, sees."""
         both = zip(self.volumes, self.mounts, strict=True)
-        return any("hostPath" in volume and not mount.get("readOnly") for volume, mount in both)
+        return any(
+            ("hostPath" in volume or "persistentVolumeClaim" in volume)
+            and not mount.get("readOnly")
+            for volume, mount in both
+        )
 
 
 def mounts_of(service: Node, project: Project) -> Mounts:
     made = Mounts()
     for volume in _items(service, "volumes"):
-        _volume(made, volume)
+        _volume(made, volume, project)
     for tmpfs in _items(service, "tmpfs"):
         _tmpfs(made, tmpfs)
     if shm := service.get("shm_size"):
@@ -81,12 +90,14 @@ def _check_targets(service: Node, made: Mounts) -> None:
         seen.add(target)
 
 
-def _volume(made: Mounts, volume: Node) -> None:
+def _volume(made: Mounts, volume: Node, project: Project) -> None:
     if isinstance(volume.value, dict):
-        _long_volume(made, volume)
+        _long_volume(made, volume, project)
         return
     source, target, read_only = _short_volume(volume)
-    if source:
+    if source and not source.startswith(_PATH):
+        _named(made, volume, project, source, target, read_only=read_only)
+    elif source:
         _bind(made, volume, source, target, read_only=read_only)
     else:
         made.add({"emptyDir": {}}, target)
@@ -104,7 +115,7 @@ def _short_volume(volume: Node) -> tuple[str, str, bool]:
     return parts[0], parts[1], "ro" in options
 
 
-def _long_volume(made: Mounts, volume: Node) -> None:
+def _long_volume(made: Mounts, volume: Node, project: Project) -> None:
     kind, source, target = volume.get("type"), volume.get("source"), volume.get("target")
     if kind is None or target is None:
         volume.fail("`type` and `target` are needed")
@@ -113,33 +124,52 @@ def _long_volume(made: Mounts, volume: Node) -> None:
         case "tmpfs":
             size = volume.get("tmpfs", "size")
             made.add(_memory(units.size(size) if size else ""), target.text())
-        case "volume" if source is None:
-            made.add({"emptyDir": {}}, target.text(), read_only=read_only)
+        case "volume":
+            _volume_mount(made, volume, project, target.text(), read_only=read_only)
         case "bind" if source is not None:
             create = volume.get("bind", "create_host_path")
             if create and not create.flag():
                 create.fail("`false` is refused: a missing path of a node is made")
-            if not source.text().startswith(("/", ".", "~")):
+            if not source.text().startswith(_PATH):
                 source.fail("a bind mount's source is a path: begin it with / or ./")
             _bind(made, volume, source.text(), target.text(), read_only=read_only)
-        case "volume":
-            volume.fail(_NAMED)
         case _:
             volume.fail(f"mounts of type {kind.raw} are refused: use bind, volume or tmpfs")
 
 
-_NAMED: Final = (
-    "named volumes are refused: Sampan has no storage of its own yet, and an empty directory in "
-    "its place would lose data; use an absolute path, which is the node's"
-)
+def _volume_mount(
+    made: Mounts, volume: Node, project: Project, target: str, *, read_only: bool
+) -> None:
+    if (nocopy := volume.get("volume", "nocopy")) and not nocopy.flag():
+        nocopy.fail("`false` is refused: a volume begins empty, nothing is copied into it")
+    subpath, source = volume.get("volume", "subpath"), volume.get("source")
+    sub = subpath.text() if subpath else ""
+    if source is None:
+        made.add({"emptyDir": {}}, target, read_only=read_only, sub=sub)
+    else:
+        _named(made, source, project, source.text(), target, sub, read_only=read_only)
+
+
+def _named(
+    made: Mounts,
+    at: Node,
+    project: Project,
+    name: str,
+    target: str,
+    sub: str = "",
+    *,
+    read_only: bool,
+) -> None:
+    claim, wanted = claim_of(name, at, project)
+    if wanted:
+        made.objects.append(wanted)
+    made.add({"persistentVolumeClaim": {"claimName": claim}}, target, read_only=read_only, sub=sub)
 
 
 def _bind(made: Mounts, at: Node, source: str, target: str, *, read_only: bool) -> None:
     if source.startswith("/"):
         made.add({"hostPath": {"path": source}}, target, read_only=read_only)
         return
-    if not source.startswith((".", "~")):
-        at.fail(_NAMED)
     path = Path(source).expanduser() if source.startswith("~") else at.at.base / source
     if path.is_dir():
         files = {str(file.relative_to(path)): file for file in _regular(path, at)}

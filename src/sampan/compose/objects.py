@@ -38,7 +38,7 @@ def convert(project: Project) -> list[Object]:
         with problems.caught():
             check(project, objects)
     problems.check()
-    order = ("ConfigMap", "Secret", "Service", "Deployment")
+    order = ("ConfigMap", "Secret", "PersistentVolumeClaim", "Service", "Deployment")
     unique = {(obj["kind"], obj["metadata"]["name"]): obj for obj in objects}
     ordered = sorted(unique.values(), key=lambda obj: order.index(obj["kind"]))
     return [namespace_of(project), *ordered]
@@ -118,7 +118,8 @@ def cautions(project: Project, objects: Iterable[Object]) -> list[Problem]:
         if obj["kind"] != "Deployment":
             continue
         spec = obj["spec"]["template"]["spec"]
-        if obj["spec"]["strategy"]["type"] == "Recreate" and "nodeSelector" not in spec:
+        pinned = "nodeSelector" in spec or not any("hostPath" in v for v in spec.get("volumes", ()))
+        if obj["spec"]["strategy"]["type"] == "Recreate" and not pinned:
             service = project.services[obj["metadata"]["name"]]
             text = (
                 f"{service.path} keeps data in a path of its node, and may run on any node: pin it "
