@@ -4,11 +4,13 @@ import re
 from typing import Any, Final
 
 import orjson
+from msgspec.structs import replace
 
 from sampan.api.errors import BadRequest
 from sampan.api.kinds import Kind
 from sampan.api.objects import Object
 from sampan.apiserver import schemas
+from sampan.apiserver.custom.kind import CustomKind
 from sampan.apiserver.interface import Call
 from sampan.apiserver.problems import undecodable
 
@@ -18,13 +20,16 @@ def decoded(kind: Kind, obj: Any, call: Call) -> Object:
 
     Unknown fields are refused, warned of or ignored, as *call* asks, and are not in the copy.
     """
-    copy = copied(obj)
+    custom = kind.version_ if isinstance(kind, CustomKind) else None
+    copy = copied(obj, nulls=custom is not None)
     if not isinstance(copy, dict):
         raise undecodable(kind, "it is not an object")
     _check_kind(kind, copy)
     if not isinstance(copy.setdefault("metadata", {}), dict):
         raise undecodable(kind, "metadata is not an object")
-    findings = schemas.check(kind, copy)
+    findings = schemas.check_metadata(copy) if custom else schemas.check(kind, copy)
+    if custom and (more := custom.unknown(copy)):
+        findings = replace(findings, unknown=[*findings.unknown, *more])
     if findings.mistyped:
         raise undecodable(kind, "; ".join(findings.mistyped))
     if findings.unknown:
@@ -35,19 +40,19 @@ def decoded(kind: Kind, obj: Any, call: Call) -> Object:
 _WHOLE_FLOAT: Final = re.compile(rb"[:\[,]-?\d+(?:\.0|(?:\.\d+)?e\+?\d+)[,\]}]")
 
 
-def copied(obj: Any) -> Any:
+def copied(obj: Any, *, nulls: bool = False) -> Any:
     """A deep copy of JSON as Go would write it.
 
-    Nulls are left out, since they mean nothing in Kubernetes' objects, and a whole number is no
-    float, since a schema takes 2.0 for an integer and Python does not.
+    Nulls are left out unless *nulls* may mean something, which they do in custom objects only, and
+    a whole number is no float, since a schema takes 2.0 for an integer and Python does not.
     """
     try:
         text = orjson.dumps(obj)
     except TypeError as error:
         raise BadRequest(f"not JSON: {error}") from error
     copy = orjson.loads(text)
-    if b"null" in text or _WHOLE_FLOAT.search(text):
-        return schemas.plain(copy)
+    if (b"null" in text and not nulls) or _WHOLE_FLOAT.search(text):
+        return schemas.plain(copy, nulls=nulls)
     return copy
 
 

@@ -8,6 +8,7 @@ from msgspec import Struct
 from sampan.api.kinds import Kind
 from sampan.api.objects import Object
 from sampan.api.time import parse_time, timestamp
+from sampan.apiserver.custom.definition import FINALIZER
 from sampan.apiserver.interface import DeleteOptions
 
 FOREGROUND: Final = "foregroundDeletion"
@@ -37,6 +38,9 @@ Verdict = Remove | Mark | Keep
 def decide(kind: Kind, old: Object, options: DeleteOptions, now: datetime) -> Verdict:
     meta = old["metadata"]
     finalizers = _finalizers(meta.get("finalizers") or [], options)
+    defines = kind.kind == "CustomResourceDefinition" and kind.group == "apiextensions.k8s.io"
+    if defines and not meta.get("deletionTimestamp"):
+        finalizers = [one for one in finalizers if one != FINALIZER] + [FINALIZER]
     grace = pod_grace(old, options.grace_seconds) if kind.kind == "Pod" else 0
     held = bool(finalizers) or (
         kind.kind == "Namespace" and bool((old.get("spec") or {}).get("finalizers"))

@@ -5,7 +5,7 @@ keeps has no resourceVersion, and begins with a text that depends on nothing but
 where the metadata opens; the resourceVersion is spliced in there.
 """
 
-from functools import cache
+from functools import lru_cache
 from typing import Final
 
 import orjson
@@ -19,8 +19,10 @@ KEPT: Final = 1024
 RECENT: Final = 256
 """How many changes are shared by watchers that do not follow at once."""
 
+_OPENING: Final = b'"metadata":{'
 
-@cache
+
+@lru_cache(maxsize=1024)
 def head(kind: Kind) -> bytes:
     return f'{{"kind":"{kind.kind}","apiVersion":"{kind.api_version}","metadata":{{'.encode()
 
@@ -52,8 +54,15 @@ class Stored:
     def data(self) -> bytes:
         if self._data is None:
             version = b'"resourceVersion":"%d",' % self.revision
-            self._data = b"".join((self._head, version, self.value[len(self._head) :]))
+            at = len(self._head)
+            if not self.value.startswith(self._head):  # kept in another version of its kind
+                at = self.value.index(_OPENING) + len(_OPENING)
+            self._data = b"".join((self.value[:at], version, self.value[at:]))
         return self._data
+
+    def is_of(self, kind: Kind) -> bool:
+        """Say whether it is kept in the version that *kind* is."""
+        return self.value.startswith(head(kind))
 
     @property
     def object(self) -> Object:

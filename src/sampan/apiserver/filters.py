@@ -20,6 +20,7 @@ from sampan.api.selectors import (
     parse_field_selector,
     parse_label_selector,
 )
+from sampan.apiserver.custom.kind import CustomKind
 
 _EVERY_KIND: Final = frozenset({"metadata.name", "metadata.namespace"})
 _EVENT: Final = frozenset({
@@ -100,13 +101,19 @@ def _field(kind: Kind, path: str) -> str:
     if kind.group == "events.k8s.io":
         for new, old in _EVENTS_V1.items():
             known = old + known.removeprefix(new) if known.startswith(new) else known
-    resource = kinds.EVENTS.resource if kind.kind == "Event" else kind.resource
-    if known not in _EVERY_KIND and known not in _FIELDS.get(resource, ()):
+    if known not in _EVERY_KIND and known not in _selectable(kind):
         raise BadRequest(
             f'Unable to find "{kind.api_version}, Resource={kind.plural}" that match field '
             f'selector "{path}": field label not supported: {path}'
         )
     return known
+
+
+def _selectable(kind: Kind) -> frozenset[str]:
+    if isinstance(kind, CustomKind):
+        return kind.version_.selectable
+    resource = kinds.EVENTS.resource if kind.kind == "Event" else kind.resource
+    return _FIELDS.get(resource, frozenset())
 
 
 def read(obj: Object, path: str) -> str:

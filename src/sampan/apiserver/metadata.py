@@ -11,6 +11,7 @@ from sampan.api.errors import BadRequest, Conflict
 from sampan.api.kinds import Kind
 from sampan.api.objects import Object
 from sampan.api.time import timestamp
+from sampan.apiserver.custom.kind import CustomKind
 from sampan.apiserver.problems import conflict
 
 _ALPHABET: Final = "bcdfghjklmnpqrstvwxz2456789"
@@ -156,12 +157,18 @@ def count_generation(kind: Kind, old: Object, new: Object) -> None:
     annotated = kind.kind == "Deployment" and (
         old["metadata"].get("annotations") != new["metadata"].get("annotations")
     )
-    if annotated or _spec(old) != _spec(new):
+    apart = _NOT_SPEC if _status_apart(kind) else _NOT_SPEC - {"status"}
+    if annotated or _without(old, apart) != _without(new, apart):
         new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
 
 
-def _spec(obj: Object) -> dict[str, Any]:
-    return {key: value for key, value in obj.items() if key not in _NOT_SPEC}
+def _status_apart(kind: Kind) -> bool:
+    """Whether the status is no part of what is counted: of custom kinds only if it is apart."""
+    return not isinstance(kind, CustomKind) or kind.version_.has_status
+
+
+def _without(obj: Object, fields: frozenset[str]) -> dict[str, Any]:
+    return {key: value for key, value in obj.items() if key not in fields}
 
 
 def gone_with_update(obj: Object) -> bool:

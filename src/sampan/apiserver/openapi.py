@@ -13,6 +13,8 @@ import orjson
 
 from sampan.api.kinds import Kind
 from sampan.apiserver import discovery, openapi_proto
+from sampan.apiserver.custom import published
+from sampan.apiserver.custom.kind import CustomKind
 
 Object = dict[str, Any]
 Definitions = Mapping[str, Any]
@@ -54,6 +56,10 @@ _METHODS: Final = {"get": "get", "create": "post", "update": "put", "patch": "pa
                    "delete": "delete"}  # fmt: skip
 
 
+_BASE: Final = "v2 protobuf"
+"""The definitions of built-in kinds; a protobuf message goes on where another of its type ended."""
+
+
 class OpenApi:
     """The documents for *kinds*, made when first asked for, kept and given packed (gzip).
 
@@ -73,6 +79,19 @@ class OpenApi:
         self._bare = bare
         self._info = {"title": "Kubernetes", "version": version}
         self._made: dict[str, bytes] = {}
+        custom = [kind for kind in self._kinds if isinstance(kind, CustomKind)]
+        self._custom = published.definitions(custom)
+
+    def of(self, kinds: Iterable[Kind]) -> "OpenApi":
+        """The documents for *kinds*; what is made already and stays the same is taken along."""
+        other = OpenApi(kinds, self._load, self._bare, self._info["version"])
+        same = {
+            path for path in map(_path_of, self._kinds) if self._hash(path) == other._hash(path)
+        }
+        other._made = {
+            name: made for name, made in self._made.items() if name in same or name == _BASE
+        }
+        return other
 
     def index(self) -> bytes:
         """`/openapi/v3`, not packed: where each group's document is.
@@ -99,10 +118,16 @@ class OpenApi:
         def make() -> bytes:
             return openapi_proto.encode(_Maker(self._bare(), self._info).v2(()))
 
-        return self._kept("v2 protobuf", make)
+        base = self._kept(_BASE, make)
+        if not self._custom:
+            return base
+        return base + self._kept(
+            "v2 protobuf, more",
+            lambda: openapi_proto.encode(_Maker(self._custom, self._info).v2(())),
+        )
 
     def _maker(self) -> "_Maker":
-        return _Maker(self._load(), self._info)
+        return _Maker({**self._load(), **self._custom}, self._info)
 
     def _kept(self, name: str, make: Callable[[], bytes]) -> bytes:
         if name not in self._made:
@@ -111,7 +136,7 @@ class OpenApi:
 
     def _hash(self, path: str) -> str:
         """Fingerprint what a document is made from, without making it."""
-        mine = [kind for kind in self._kinds if _path_of(kind) == path]
+        mine = [_essence(kind) for kind in self._kinds if _path_of(kind) == path]
         return hashlib.sha256(f"{self._info}{mine}".encode()).hexdigest().upper()
 
 
@@ -144,8 +169,9 @@ class _Maker:
 
     def v2(self, kinds: Sequence[Kind]) -> Object:
         definitions = {name: _schema(raw, _V2) for name, raw in self._definitions.items()}
-        definitions[_QUANTITY] = {"type": "string"}
-        definitions[_INT_OR_STRING] = {"type": "string", "format": "int-or-string"}
+        if _QUANTITY in definitions:
+            definitions[_QUANTITY] = {"type": "string"}
+            definitions[_INT_OR_STRING] = {"type": "string", "format": "int-or-string"}
         paths = {path: item for kind in kinds for path, item in self._paths(kind, _V2)}
         return {"swagger": "2.0", "info": self._info, "paths": paths, "definitions": definitions}
 
@@ -252,6 +278,14 @@ def _parameter(name: str, where: str, type_: str, place: str, *, required: bool 
 
 def _path_of(kind: Kind) -> str:
     return f"apis/{kind.group}/{kind.version}" if kind.group else f"api/{kind.version}"
+
+
+def _essence(kind: Kind) -> str:
+    """All that a kind's part of a document depends on."""
+    if isinstance(kind, CustomKind):
+        about = (kind.kind, kind.plural, kind.namespaced, kind.subresources, kind.version_.raw)
+        return f"{about}"
+    return f"{kind}"
 
 
 def _index(definitions: Definitions) -> dict[tuple[str, str, str], str]:

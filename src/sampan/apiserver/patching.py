@@ -7,6 +7,7 @@ from sampan.api.errors import BadRequest, UnsupportedMediaType
 from sampan.api.kinds import Kind
 from sampan.api.objects import Object
 from sampan.apiserver import metadata, schemas
+from sampan.apiserver.custom.kind import CustomKind
 from sampan.apiserver.decoding import copied, decoded
 from sampan.apiserver.interface import Call
 from sampan.apiserver.patches import json_patch, managed, merge, server_side, strategic
@@ -24,8 +25,10 @@ def patched(kind: Kind, old: Object, patch: Any, how: PatchType) -> Any:
             name = schemas.type_name(kind)
             if name is None:
                 raise UnsupportedMediaType(
-                    f"{kind.kind} has no published schema, so a strategic merge patch cannot know "
-                    "its lists; use a JSON merge patch (application/merge-patch+json)"
+                    "the body of the request was in an unknown format - accepted media types "
+                    "include: application/json-patch+json, application/merge-patch+json, "
+                    f"application/apply-patch+yaml: a strategic merge patch cannot know the lists "
+                    f"of {kind.kind}, which has no built-in schema"
                 )
             return strategic.apply(old, patch, schemas.types()[name])
     raise UnsupportedMediaType(f"{how} is not a way to patch one object by another")
@@ -62,7 +65,7 @@ class Configuration:
         """The object that this configuration creates."""
         kind = self._kind
         owned = managed.owned(kind, self.config, "")
-        made = copied(self.config)
+        made = copied(self.config, nulls=True)
         if owned:
             made["metadata"]["managedFields"] = [self._who.entry(owned, self._now)]
         return made  # type: ignore[no-any-return]
@@ -76,4 +79,4 @@ class Configuration:
         new = server_side.apply(
             kind, live, self.config, self._who, force=self._force, now=self._now
         )
-        return copied(new)  # type: ignore[no-any-return]
+        return copied(new, nulls=isinstance(kind, CustomKind))  # type: ignore[no-any-return]

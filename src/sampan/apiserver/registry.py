@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from random import SystemRandom
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from sampan.api import kinds
 from sampan.api.errors import (
     AlreadyExists,
@@ -27,6 +29,11 @@ from sampan.apiserver import conversion, furnishing, watching
 from sampan.apiserver.actions import Actions
 from sampan.apiserver.admission import Admission
 from sampan.apiserver.allocation import Allocator
+from sampan.apiserver.custom.catalog import Catalog
+from sampan.apiserver.custom.conversion import Caller, Converter, no_webhook
+from sampan.apiserver.custom.keeper import Keeper
+from sampan.apiserver.custom.kind import CustomKind
+from sampan.apiserver.custom.watchers import Watchers
 from sampan.apiserver.decoding import decoded
 from sampan.apiserver.entries import Answer, Entries
 from sampan.apiserver.expiry import Expiry
@@ -47,7 +54,7 @@ from sampan.apiserver.patching import Configuration, proposal
 from sampan.apiserver.problems import not_found
 from sampan.apiserver.reading import Reader
 from sampan.apiserver.settings import Settings
-from sampan.apiserver.subresources import PARTS, SCALE, scale_of
+from sampan.apiserver.subresources import BINDING, PARTS, SCALE, scale_of
 from sampan.apiserver.writing import Clock, Writer
 from sampan.client.interface import PatchType
 from sampan.store.interface import Store
@@ -63,18 +70,31 @@ def _now() -> datetime:
 
 
 class StoreRegistry:
-    def __init__(self, store: Store, settings: Settings, *, clock: Clock = _now) -> None:
+    def __init__(
+        self, store: Store, settings: Settings, *, clock: Clock = _now, call: Caller = no_webhook
+    ) -> None:
         self._store = store
         self._settings = settings
         self._clock = clock
         self._entries = Entries()
-        self._reader = Reader(store, self._entries)
+        self.catalog = Catalog()
+        self._caller = call
+        self._converter = Converter(self._call)
+        self._watchers = Watchers(self.catalog, self._converter)
+        self._reader = Reader(store, self._entries, self._converter)
         self._lister = Lister(store, self._entries)
         self._allocator = Allocator(settings, SystemRandom())
         admission = Admission(self._reader, self._furnish)
         self._writer = Writer(self._reader, admission, self._allocator, clock)
         self._actions = Actions(self._reader, self._writer, clock)
         self._expiry = Expiry(self._reader, self._writer, clock)
+        self._keeper = Keeper(self._reader, self._writer, self.catalog, self._watchers, clock)
+
+    def call_with(self, call: Caller) -> None:
+        self._caller = call
+
+    async def _call(self, config: Object, body: Object, within: float) -> Object:
+        return await self._caller(config, body, within)
 
     async def start(self) -> None:
         """Make what every cluster has, and bring what was advertised up to date."""
@@ -85,6 +105,16 @@ class StoreRegistry:
             await self._furnish(namespace)
         for kind, obj in furnishing.of_api(self._settings):
             await self._make(kind, obj, renew=True)
+        await self._keeper.settle()
+
+    async def follow(self) -> None:
+        """Carry out what definitions of custom resources ask for, until cancelled."""
+        await self._keeper.follow()
+
+    async def _settled(self, kind: Kind, call: Call) -> None:
+        """Serve what was just defined before its definer is answered."""
+        if kind == kinds.DEFINITIONS and not call.dry_run:
+            await self._keeper.settle()
 
     async def _furnish(self, namespace: str) -> None:
         for kind, obj in furnishing.of_namespace(namespace, self._settings):
@@ -102,40 +132,56 @@ class StoreRegistry:
             await self.patch(place, obj, PatchType.MERGE, Call())
 
     async def get(self, place: Place) -> Entry:
+        place = self._current(place)
         _check_subresource(place)
         found = await self._reader.find(stored(place.kind), place.namespace, place.name)
         if found is None:
             raise not_found(place.kind, place.name)
         if place.subresource == "scale":
-            return Answer(found.revision, scale_of(found.object))
+            return Answer(found.revision, scale_of(place.kind, found.object))
         if place.subresource and place.subresource not in PARTS:
             raise NotFound(f"{place.kind.resource}/{place.subresource} cannot be read")
         return turned(place.kind, found)
 
+    def _current(self, place: Place) -> Place:
+        """*place* with its kind as it is served at this moment."""
+        now = self.catalog.current(place.kind)
+        return place if now is place.kind else replace(place, kind=now)
+
     async def list(self, place: Place, options: ListOptions) -> Page:
+        place = self._current(place)
         page = await self._lister.list(place, stored(place.kind), options)
+        if isinstance(place.kind, CustomKind):
+            shown = await self._converter.presented_all(place.kind, page.items)
+            return replace(page, items=shown)
         if stored(place.kind) == place.kind:
             return page
         items = [turned(place.kind, entry) for entry in page.items]
         return Page(items, page.revision, page.continue_, page.remaining)
 
     def watch(self, place: Place, options: WatchOptions) -> AsyncGenerator[Sequence[Event], None]:
+        place = self._current(place)
         kind = stored(place.kind)
         events = watching.watch(self._store, self._entries, place, kind, options)
+        if isinstance(kind, CustomKind):
+            return self._watchers.presented(kind, events)
         return events if kind == place.kind else _all_turned(place.kind, events)
 
     async def create(self, place: Place, obj: Object, call: Call) -> Entry:
-        if place.subresource or place.kind.kind == "Binding":
+        if place.subresource or place.kind == BINDING:
             return await self._actions.post(place, obj, call)
+        place = self._current(place)
         kind, body = _to_stored(place.kind, obj, call)
         entry = await self._writer.create(kind, place.namespace, body, call)
         if kind == kinds.NAMESPACES and not call.dry_run:
             await self._furnish(entry.object["metadata"]["name"])
         elif kind == kinds.EVENTS:
             await self._expiry.one_more()
+        await self._settled(kind, call)
         return turned(place.kind, entry)
 
     async def update(self, place: Place, obj: Object, call: Call) -> Written:
+        place = self._current(place)
         _check_subresource(place)
         if place.subresource == "scale":
             scale = decoded(SCALE, obj, call)
@@ -144,16 +190,20 @@ class StoreRegistry:
         written = await self._writer.update(
             kind, place.namespace, place.name, body, call, place.subresource
         )
+        await self._settled(kind, call)
         return Written(turned(place.kind, written.entry), written.created)
 
     async def patch(self, place: Place, patch: Any, how: PatchType, call: Call) -> Written:
+        place = self._current(place)
         _check_subresource(place)
         kind = stored(place.kind)
         if place.subresource == "scale":
             return await self._actions.patch_scale(place, patch, how, call)
 
         if how is PatchType.APPLY:
-            return await self._apply(place, patch, call)
+            applied = await self._apply(place, patch, call)
+            await self._settled(kind, call)
+            return applied
 
         def make(old: Object) -> Object:
             if kind == place.kind:
@@ -164,6 +214,7 @@ class StoreRegistry:
         written = await self._writer.alter(
             kind, place.namespace, place.name, make, call, place.subresource
         )
+        await self._settled(kind, call)
         return Written(turned(place.kind, written.entry), written.created)
 
     async def _apply(self, place: Place, raw: Any, call: Call) -> Written:
@@ -184,8 +235,10 @@ class StoreRegistry:
         )  # fmt: skip
 
     async def delete(self, place: Place, options: DeleteOptions, call: Call) -> Object:
+        place = self._current(place)
         kind = stored(place.kind)
         gone = await self._writer.delete(kind, place.namespace, place.name, options, call)
+        await self._settled(kind, call)
         return gone if gone["kind"] == "Status" else conversion.from_stored(place.kind, gone)
 
     async def delete_collection(

@@ -26,6 +26,7 @@ Path = Sequence[str | int]
 _RELEASE: Final = "v1.37.0-local-strict"
 _GVK: Final = "x-kubernetes-group-version-kind"
 _DEFS: Final = "#/$defs/"
+_OBJECT_META: Final = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
 _INT32: Final = {"minimum": -(2**31), "maximum": 2**31 - 1}
 _BARE: Final = {
     "io.k8s.apimachinery.pkg.api.resource.Quantity": {"type": ["string", "number"]},
@@ -100,7 +101,15 @@ _SOUND: Final = Findings()
 
 def check(kind: Kind, obj: Object) -> Findings:
     """Compare *obj*, which has no nulls, with the schema of its kind."""
-    validator = _validator(kind)
+    return _found(_validator(kind), obj)
+
+
+def check_metadata(obj: Object) -> Findings:
+    """Compare only the metadata of *obj*, an object of a kind that nothing is published about."""
+    return _found(_metadata_validator(), {"metadata": plain(obj["metadata"])})
+
+
+def _found(validator: Any, obj: Object) -> Findings:
     if validator is None or validator.is_valid(obj):
         return _SOUND
     unknown: list[Path] = []
@@ -130,9 +139,17 @@ def _validator(kind: Kind) -> Any:
     name = type_name(kind)
     if name is None:
         return None
+    return _compiled({"$ref": _DEFS + name}, name)
+
+
+@cache
+def _metadata_validator() -> Any:
+    return _compiled({"properties": {"metadata": {"$ref": _DEFS + _OBJECT_META}}}, _OBJECT_META)
+
+
+def _compiled(schema: Mapping[str, Any], name: str) -> Any:
     known = types()
-    needed = {one: known[one] for one in _closure(name)}
-    schema = {"$ref": _DEFS + name, "$defs": needed}
+    schema = {**schema, "$defs": {one: known[one] for one in _closure(name)}}
     return jsonschema_rs.Draft202012Validator(
         schema, validate_formats=True, formats={"byte": _is_base64}
     )
@@ -228,10 +245,12 @@ def prune(obj: Object, unknown: Iterable[Path]) -> None:
         holder.pop(path[-1], None)
 
 
-def plain(value: Any) -> Any:
-    """*value* without nulls, and with whole numbers as integers."""
+def plain(value: Any, *, nulls: bool = False) -> Any:
+    """*value* with whole numbers as integers, and without nulls unless *nulls* may stay."""
     if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items() if item is not None}
+        return {
+            k: plain(item, nulls=nulls) for k, item in value.items() if nulls or item is not None
+        }
     if isinstance(value, list):
-        return [plain(item) for item in value if item is not None]
+        return [plain(item, nulls=nulls) for item in value if nulls or item is not None]
     return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -6,6 +6,7 @@ from typing import Any, Final
 from sampan.api import kinds
 from sampan.api.kinds import Kind
 from sampan.api.objects import Object
+from sampan.apiserver.custom.kind import CustomKind
 from sampan.apiserver.defaults.pods import quality_of_service
 from sampan.apiserver.identity import User
 from sampan.apiserver.problems import not_found
@@ -40,6 +41,11 @@ def has_status(kind: Kind) -> bool:
 
 def prepare_create(kind: Kind, obj: Object, user: User) -> None:
     """Give a new object the status that it begins with, whatever *user* claims."""
+    if isinstance(kind, CustomKind):
+        if kind.version_.has_status:
+            obj.pop("status", None)
+            kind.version_.fill(obj)
+        return
     if has_status(kind) and kind.resource not in _KEEPS_STATUS:
         obj["status"] = dict(_FIRST_STATUS.get(kind.resource, {}))
     if kind.kind == "Pod":
@@ -68,7 +74,7 @@ def prepare_update(kind: Kind, old: Object, new: Object, subresource: str) -> Ob
         return _whole(kind, old, new)
     if subresource == "status":
         return _with_status(kind, old, new)
-    if subresource == "binding":
+    if subresource == "binding" or (subresource == "scale" and isinstance(kind, CustomKind)):
         return new
     if subresource == "approval":
         conditions = (new.get("status") or {}).get("conditions")
@@ -107,6 +113,10 @@ def _with_status(kind: Kind, old: Object, new: Object) -> Object:
         for field in ("labels", "annotations"):
             if field in new["metadata"]:
                 meta[field] = new["metadata"][field]
+    if isinstance(kind, CustomKind):
+        rest = {key: value for key, value in old.items() if key != "status"}
+        part = {"status": new["status"]} if "status" in new else {}
+        return {**rest, "metadata": meta, **part}
     return {**old, "metadata": meta, "status": new.get("status") or {}}
 
 

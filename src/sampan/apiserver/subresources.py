@@ -13,6 +13,7 @@ from sampan.api.kinds import Kind
 from sampan.api.objects import Object
 from sampan.api.selectors import from_label_selector
 from sampan.api.time import timestamp
+from sampan.apiserver.custom.kind import CustomKind
 from sampan.apiserver.problems import bad_value, conflict, invalid, required
 
 PARTS: Final = frozenset({"status", "approval", "ephemeralcontainers", "resize"})
@@ -24,19 +25,45 @@ BUDGETS: Final = kinds.BY_GVK["policy/v1", "PodDisruptionBudget"]
 _SCALE_META: Final = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
 
 
-def scale_of(obj: Object) -> Object:
-    """The `Scale` of a Deployment, ReplicaSet, StatefulSet or ReplicationController."""
+def scale_of(kind: Kind, obj: Object) -> Object:
+    """The `Scale` of an object of *kind*: of a workload, or of a custom kind that has one."""
+    if isinstance(kind, CustomKind):
+        return _custom_scale(kind, obj)
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
-    meta = obj["metadata"]
     told: Object = {"replicas": status.get("replicas", 0)}
     if selector := _selector_text(spec.get("selector") or {}):
         told["selector"] = selector
+    return _scale(obj["metadata"], spec.get("replicas", 0), told)
+
+
+def _custom_scale(kind: CustomKind, obj: Object) -> Object:
+    paths = kind.version_.scale or {}
+    wanted = _number(obj, paths["specReplicasPath"])
+    told: Object = {"replicas": _number(obj, paths["statusReplicasPath"])}
+    if paths.get("labelSelectorPath"):
+        selector = _at(obj, paths["labelSelectorPath"])
+        told["selector"] = selector if isinstance(selector, str) else ""
+    return _scale(obj["metadata"], wanted, told)
+
+
+def _at(obj: Any, path: str) -> Any:
+    for part in path.removeprefix(".").split("."):
+        obj = obj.get(part) if isinstance(obj, Mapping) else None
+    return obj
+
+
+def _number(obj: Object, path: str) -> int:
+    found = _at(obj, path)
+    return found if isinstance(found, int) and not isinstance(found, bool) else 0
+
+
+def _scale(meta: Object, replicas: int, status: Object) -> Object:
     return {
         "kind": "Scale",
         "apiVersion": "autoscaling/v1",
         "metadata": {field: meta[field] for field in _SCALE_META if field in meta},
-        "spec": {"replicas": spec.get("replicas", 0)},
-        "status": told,
+        "spec": {"replicas": replicas},
+        "status": status,
     }
 
 
@@ -53,8 +80,8 @@ def _selector_text(selector: Mapping[str, Any]) -> str:
     return ",".join(terms)
 
 
-def scaled(old: Object, scale: Object) -> Object:
-    """*old* with as many replicas as *scale* says."""
+def scaled(kind: Kind, old: Object, scale: Object) -> Object:
+    """*old*, of *kind*, with as many replicas as *scale* says."""
     name = old["metadata"]["name"]
     given = scale.get("metadata") or {}
     if given.get("name", name) != name:
@@ -67,7 +94,17 @@ def scaled(old: Object, scale: Object) -> Object:
     if wanted < 0:
         why = "must be greater than or equal to 0"
         raise invalid(SCALE, name, [bad_value("spec.replicas", wanted, why)])
+    if isinstance(kind, CustomKind) and kind.version_.scale:
+        replaced: Object = _with_at(old, kind.version_.scale["specReplicasPath"], wanted)
+        return replaced
     return {**old, "spec": {**old["spec"], "replicas": wanted}}
+
+
+def _with_at(obj: Any, path: str, value: Any) -> Any:
+    """A copy of *obj* with *value* at *path*."""
+    name, _, rest = path.removeprefix(".").partition(".")
+    held = obj if isinstance(obj, Mapping) else {}
+    return {**held, name: _with_at(held.get(name), rest, value) if rest else value}
 
 
 def bound(pod: Object, binding: Object, now: datetime) -> Object:

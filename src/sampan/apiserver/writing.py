@@ -11,11 +11,13 @@ from datetime import datetime
 from typing import Final
 
 from sampan.api.errors import AlreadyExists, ApiError, Cause, Conflict
-from sampan.api.kinds import Kind
+from sampan.api.kinds import DEFINITIONS, Kind
 from sampan.api.objects import Object
 from sampan.apiserver import allocation, defaults, deletion, metadata, schemas, strategy, validation
 from sampan.apiserver.admission import Admission, Attempt
 from sampan.apiserver.allocation import Allocator, Holding, Refused, holding
+from sampan.apiserver.custom import definition
+from sampan.apiserver.custom.kind import CustomKind
 from sampan.apiserver.decoding import copied, decoded
 from sampan.apiserver.entries import Answer, encode
 from sampan.apiserver.identity import CONTROL_PLANE
@@ -60,7 +62,7 @@ class Writer:
             return await self._create(kind, namespace, copy, call)
         for _ in range(_TRIES):
             with suppress(AlreadyExists):
-                return await self._create(kind, namespace, copied(copy), call)
+                return await self._create(kind, namespace, copied(copy, nulls=True), call)
         raise already_exists(kind, copy["metadata"]["generateName"])
 
     async def furnish(self, kind: Kind, namespace: str, obj: Object) -> Entry:
@@ -71,6 +73,8 @@ class Writer:
     async def _create(
         self, kind: Kind, namespace: str, obj: Object, call: Call, *, trusted: bool = False
     ) -> Entry:
+        if isinstance(kind, CustomKind):
+            kind.check_alive("create")
         name = metadata.named(kind, namespace, obj)
         defaults.apply(kind, obj)
         attempt = Attempt(kind, "CREATE", namespace, name, call, obj, trusted=trusted)
@@ -88,16 +92,27 @@ class Writer:
         if call.dry_run:
             self._allocator.release(taken)
             return Answer(0, obj)
-        key, value = kind.key(namespace, name), encode(kind, obj)
         try:
-            revision = await self._store.write(key, value, expect=ABSENT)
+            return await self._keep(kind, kind.key(namespace, name), obj, ABSENT)
         except Conflict:
             self._allocator.release(taken)
             raise already_exists(kind, name) from None
         except ApiError:
             self._allocator.release(taken)
             raise
-        return self._entries.made(kind, key, revision, value, obj)
+
+    async def _keep(self, kind: Kind, key: str, obj: Object, expect: int) -> Entry:
+        """Store *obj*, in the version that its kind is kept in."""
+        stored, kept = kind, obj
+        if isinstance(kind, CustomKind):
+            stored, kept = kind.stored, await self._reader.converter.kept(kind, obj)
+        value = encode(stored, kept)
+        revision = await self._store.write(key, value, expect=expect)
+        entry = self._entries.made(stored, key, revision, value, kept)
+        if kept is obj:
+            return entry
+        meta = {**obj["metadata"], "resourceVersion": str(revision)}
+        return Answer(revision, {**obj, "metadata": meta})
 
     async def update(
         self, kind: Kind, namespace: str, name: str, obj: Object, call: Call, subresource: str
@@ -110,7 +125,7 @@ class Writer:
             metadata.check_preconditions(
                 kind, old, meta.get("uid"), meta.get("resourceVersion"), subresource
             )
-            return copied(copy)  # type: ignore[no-any-return]
+            return copied(copy, nulls=isinstance(kind, CustomKind))  # type: ignore[no-any-return]
 
         insists = meta.get("resourceVersion") not in metadata.NO_VERSION
         creates = not subresource and not insists and _may_create(kind)
@@ -163,10 +178,9 @@ class Writer:
             self._entries.forget(key, revision)
             self._release(kind, old)
             return Answer(revision, {**new, "metadata": {**meta, "resourceVersion": str(revision)}})
-        value = encode(kind, new)
-        revision = await self._store.write(key, value, expect=expect)
+        entry = await self._keep(kind, key, {**new, "metadata": {**meta}}, expect)
         self._release(kind, old, new)
-        return self._entries.made(kind, key, revision, value, {**new, "metadata": {**meta}})
+        return entry
 
     async def delete(
         self, kind: Kind, namespace: str, name: str, options: DeleteOptions, call: Call
@@ -217,14 +231,19 @@ def prepared(kind: Kind, old: Object, proposed: Object, subresource: str) -> Obj
     if not subresource:
         metadata.carried_over(old, proposed)
     new = strategy.prepare_update(kind, old, proposed, subresource)
+    custom = isinstance(kind, CustomKind)
+    if custom or not subresource:
+        new = copied(new, nulls=True) if subresource else new
+        defaults.apply(kind, new)
     causes: list[Cause] = []
     if not subresource:
-        defaults.apply(kind, new)
         if kind.resource == "services":
             allocation.carry_over(old, new)
         causes = validation.validate_update(kind, old, new)
-    if subresource in {"", "ephemeralcontainers", "resize"}:
-        causes += _broken(kind, new)
+        if kind == DEFINITIONS:
+            causes += definition.validate_update(old, new)
+    if custom or subresource in {"", "ephemeralcontainers", "resize"}:
+        causes += _broken(kind, new, old)
     if causes:
         raise invalid(kind, old["metadata"]["name"], causes)
     if subresource != "binding":
@@ -232,9 +251,14 @@ def prepared(kind: Kind, old: Object, proposed: Object, subresource: str) -> Obj
     return new
 
 
-def _broken(kind: Kind, obj: Object) -> list[Cause]:
-    """What is missing or wrong in a complete object, each field once."""
-    causes = list(schemas.check(kind, obj).invalid)
+def _broken(kind: Kind, obj: Object, old: Object | None = None) -> list[Cause]:
+    """What is missing or wrong in a complete object, which follows *old*, each field once."""
+    if isinstance(kind, CustomKind):
+        causes = kind.version_.check(obj, old)
+    else:
+        causes = list(schemas.check(kind, obj).invalid)
+    if kind == DEFINITIONS and not causes:
+        causes += definition.validate(obj)
     known = {cause.field for cause in causes}
     return causes + [c for c in validation.validate(kind, obj) if c.field not in known]
 

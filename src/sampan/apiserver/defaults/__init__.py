@@ -10,6 +10,8 @@ from typing import Final
 from sampan.api import kinds
 from sampan.api.kinds import Kind
 from sampan.api.objects import Object
+from sampan.apiserver.custom import definition
+from sampan.apiserver.custom.kind import CustomKind
 from sampan.apiserver.defaults import cluster, pods, services, workloads
 
 Defaulting = Callable[[Object], None]
@@ -39,10 +41,14 @@ _BY_RESOURCE: Final[Mapping[str, Defaulting]] = {
     kinds.ROLE_BINDINGS.resource: cluster.default_binding,
     kinds.CLUSTER_ROLE_BINDINGS.resource: cluster.default_binding,
     kinds.PRIORITY_CLASSES.resource: cluster.default_priority_class,
+    "customresourcedefinitions.apiextensions.k8s.io": definition.default,
 }
 
 
 def apply(kind: Kind, obj: Object) -> None:
     """Fill in the defaults of *obj*."""
+    if isinstance(kind, CustomKind):
+        kind.version_.fill(obj)
+        return
     if defaulting := _BY_RESOURCE.get(kind.resource):
         defaulting(obj)

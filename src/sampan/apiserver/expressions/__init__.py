@@ -38,17 +38,17 @@ class Program:
 
     def __init__(self, source: str, compiled: Any) -> None:
         self.source = source
-        self._compiled = compiled
+        self.compiled = compiled
 
     @property
     def type(self) -> str:
         """The type of the value, as far as it is known before: "bool", "string", "dyn", …"""
-        return str(self._compiled.return_type().name()).lower()
+        return str(self.compiled.return_type().name()).lower()
 
     def evaluate(self, variables: Mapping[str, Any]) -> Any:
         """Return the value as plain JSON would have it; raise CannotEvaluate if there is none."""
         try:
-            found = self._compiled.eval(data=variables)
+            found = self.compiled.eval(data=variables)
             if found.type() == cel.Type.ERROR:
                 raise CannotEvaluate(_plain_words(str(found.value())))
             return found.plain_value()

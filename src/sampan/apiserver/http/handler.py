@@ -28,7 +28,7 @@ from sampan.apiserver.http.info import Info
 from sampan.apiserver.http.joining import Joining
 from sampan.apiserver.http.metrics import Counted, Metrics
 from sampan.apiserver.http.nodes import Nodes
-from sampan.apiserver.http.paths import Target
+from sampan.apiserver.http.paths import FindKind, Target
 from sampan.apiserver.http.policies import Policies
 from sampan.apiserver.http.queries import Query
 from sampan.apiserver.http.resources import Resources
@@ -62,7 +62,9 @@ class Handler:
         joining: Joining,
         info: Info,
         metrics: Metrics,
+        find: FindKind,
     ) -> None:
+        self._find = find
         self._authenticator = authenticator
         self._policies = policies
         self._restriction = restriction
@@ -98,7 +100,7 @@ class Handler:
             return await self._joining.serve(Exchange(request, parts, query, ANONYMOUS))
         exchange = Exchange(request, parts, query, await self._authenticator.user(request))
         try:
-            target = paths.parse(parts)
+            target = paths.parse(parts, self._find)
         except NotFound:
             self._authorize(exchange.user, self._about_path(exchange))
             raise

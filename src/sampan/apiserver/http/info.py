@@ -18,6 +18,7 @@ from sampan.apiserver.http import answers
 from sampan.apiserver.http.exchange import Exchange
 from sampan.apiserver.http.metrics import TYPE, Metrics
 from sampan.apiserver.http.negotiate import JSON
+from sampan.apiserver.interface import Kinds
 from sampan.apiserver.openapi import OpenApi
 from sampan.apiserver.tokens import Tokens
 
@@ -33,6 +34,7 @@ class Info:
     def __init__(
         self,
         address: str,
+        catalog: Kinds,
         tokens: Tokens,
         metrics: Metrics,
         *,
@@ -44,8 +46,21 @@ class Info:
         self._metrics = metrics
         self._ready = ready
         self._gauges = gauges
-        self._kinds: tuple[Kind, ...] = KINDS
-        self._openapi = OpenApi(KINDS, schemas.definitions, schemas.types, _VERSION)
+        self._catalog = catalog
+        self._documents = OpenApi(KINDS, schemas.definitions, schemas.types, _VERSION)
+        self._edition = 0
+
+    @property
+    def _kinds(self) -> tuple[Kind, ...]:
+        return self._catalog.kinds
+
+    @property
+    def _openapi(self) -> OpenApi:
+        """The documents of what is served now."""
+        if self._edition != self._catalog.edition:
+            self._edition = self._catalog.edition
+            self._documents = self._documents.of(self._kinds)
+        return self._documents
 
     async def serve(self, exchange: Exchange) -> web.StreamResponse:  # noqa: PLR0911 - a line a path
         """Answer a path that names no resource; raise NotFound for an unknown one."""

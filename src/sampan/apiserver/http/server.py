@@ -10,6 +10,7 @@ from typing import Final
 from msgspec import Struct
 
 from sampan.apiserver.http.authn import Authenticator
+from sampan.apiserver.http.callouts import Callouts
 from sampan.apiserver.http.connection import Connections
 from sampan.apiserver.http.finishing import Finisher
 from sampan.apiserver.http.handler import Handler
@@ -58,6 +59,7 @@ class ApiServerSettings(Struct, frozen=True, kw_only=True):
 class ApiServer:
     def __init__(self, registry: Registry, pki: Pki, settings: ApiServerSettings) -> None:
         self._pki = pki
+        self._registry = registry
         self._settings = settings
         self._tunnels = Tunnels()
         self._watches = Watches()
@@ -65,6 +67,8 @@ class ApiServer:
         self._metrics = Metrics()
         self._finisher = Finisher()
         self._handler = self._assembled(registry)
+        self._callouts = Callouts(registry, self._tunnels)
+        registry.call_with(self._callouts)
         self.port = settings.port
         """The port that is listened on, once it is."""
 
@@ -82,17 +86,21 @@ class ApiServer:
             policies=self._policies,
             restriction=restriction,
             resources=Resources(registry, self._watches, self._policies.current, self._finisher),
-            special=Special(self._policies, restriction, tokens, streams, portforward, proxy),
+            special=Special(
+                registry, self._policies, restriction, tokens, streams, portforward, proxy
+            ),
             nodes=Nodes(self._tunnels, images),
             joining=Joining(self._pki, facts),
             info=Info(
                 settings.advertise or f"127.0.0.1:{settings.port}",
+                registry.catalog,
                 tokens,
                 self._metrics,
                 ready=lambda: self._policies.ready,
                 gauges=self._gauges,
             ),
             metrics=self._metrics,
+            find=registry.catalog.find,
         )
 
     def _gauges(self) -> Mapping[str, float]:
@@ -129,10 +137,18 @@ class ApiServer:
         connections = Connections(self._handler)
         servers = await self._listen(connections)
         try:
-            async with self._finisher.running(), asyncio.TaskGroup() as group:
-                follower = group.create_task(self._policies.follow(), name="policies")
+            async with (
+                self._callouts.running(),
+                self._finisher.running(),
+                asyncio.TaskGroup() as group,
+            ):
+                followers = [
+                    group.create_task(self._policies.follow(), name="policies"),
+                    group.create_task(self._registry.follow(), name="definitions"),
+                ]
                 yield
-                follower.cancel()
+                for follower in followers:
+                    follower.cancel()
         finally:
             for server in servers:
                 server.close()

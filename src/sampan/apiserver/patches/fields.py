@@ -18,7 +18,7 @@ Schema = Mapping[str, Any]
 
 _SELF: Final = "."
 _KEY_DEFAULTS: Final = {"protocol": "TCP"}
-"""What an item's key is where it is left out; the published schemas do not tell defaults."""
+"""What an item's key is where it is left out and its schema, as a published one, has no default."""
 _ATOMIC: Final = "atomic"
 
 
@@ -45,9 +45,14 @@ def item_name(item: Any, schema: Schema) -> str:
     if schema.get("x-kubernetes-list-type") == "set" or not isinstance(item, dict):
         return "v:" + orjson.dumps(item).decode()
     keys = schema.get("x-kubernetes-list-map-keys") or ()
-    found = {key: item.get(key, _KEY_DEFAULTS.get(key)) for key in keys}
+    found = {key: item[key] if key in item else _key_default(schema, key) for key in keys}
     named = {key: value for key, value in found.items() if value is not None}
     return "k:" + orjson.dumps(named, option=orjson.OPT_SORT_KEYS).decode()
+
+
+def _key_default(schema: Schema, key: str) -> Any:
+    properties = schemas.resolved(schema.get("items") or {}).get("properties") or {}
+    return (properties.get(key) or {}).get("default", _KEY_DEFAULTS.get(key))
 
 
 def of(value: Any, schema: Schema) -> Fields:

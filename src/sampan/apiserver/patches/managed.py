@@ -15,6 +15,7 @@ from msgspec import Struct
 from sampan.api.kinds import Kind
 from sampan.api.objects import Object
 from sampan.apiserver import schemas
+from sampan.apiserver.custom.kind import CustomKind
 from sampan.apiserver.metadata import stamp
 from sampan.apiserver.patches import fields
 from sampan.apiserver.patches.fields import Fields, Schema
@@ -65,6 +66,8 @@ class Who(Struct, frozen=True):
 
 
 def schema_of(kind: Kind) -> Schema:
+    if isinstance(kind, CustomKind):
+        return kind.version_.owned_schema
     name = schemas.type_name(kind)
     return schemas.types()[name] if name else {}
 

@@ -10,7 +10,17 @@ from typing import Final
 from sampan.api import kinds
 from sampan.api.kinds import Kind
 from sampan.api.objects import Object
-from sampan.apiserver.tables import cluster, events, network, nodes, pods, storage, workloads
+from sampan.apiserver.custom.kind import CustomKind
+from sampan.apiserver.tables import (
+    cluster,
+    custom,
+    events,
+    network,
+    nodes,
+    pods,
+    storage,
+    workloads,
+)
 from sampan.apiserver.tables.columns import DEFAULT, Column
 
 _COLUMNS: Final[Mapping[str, Sequence[Column]]] = {
@@ -32,6 +42,7 @@ _COLUMNS: Final[Mapping[str, Sequence[Column]]] = {
     "ingressclasses.networking.k8s.io": network.INGRESS_CLASSES,
     "networkpolicies.networking.k8s.io": network.POLICIES,
     kinds.NODES.resource: nodes.COLUMNS,
+    kinds.DEFINITIONS.resource: custom.DEFINITIONS,
     kinds.EVENTS.resource: events.COLUMNS,
     "events.events.k8s.io": events.COLUMNS,
     kinds.NAMESPACES.resource: cluster.NAMESPACES,
@@ -53,7 +64,10 @@ _COLUMNS: Final[Mapping[str, Sequence[Column]]] = {
 
 def table(kind: Kind, objects: Sequence[Object], now: datetime) -> Object:
     """Make a meta.k8s.io/v1 Table of *objects*; its rows have cells and no object."""
-    columns = _COLUMNS.get(kind.resource, DEFAULT)
+    if isinstance(kind, CustomKind):
+        columns: Sequence[Column] = custom.columns(kind)
+    else:
+        columns = _COLUMNS.get(kind.resource, DEFAULT)
     return {
         "kind": "Table",
         "apiVersion": "meta.k8s.io/v1",

@@ -21,21 +21,23 @@ Cell = Callable[[Object, datetime], Any]
 
 
 class Column(Struct, frozen=True):
-    """A *wide* column is shown only when asked for."""
+    """A *wide* column, or one with a *priority*, is shown only when asked for."""
 
     name: str
     cell: Cell
     type: str = "string"
     wide: bool = False
     format: str = ""
+    description: str = ""
+    priority: int = 0
 
     def definition(self) -> Object:
         return {
             "name": self.name,
             "type": self.type,
             "format": self.format,
-            "description": self.name,
-            "priority": int(self.wide),
+            "description": self.description or self.name,
+            "priority": self.priority or int(self.wide),
         }
 
 
