@@ -16,6 +16,7 @@ need containerd containerd
 need crun crun
 need containernetworking-plugins /usr/lib/cni/loopback
 need nftables nft /usr/sbin/nft
+need libnftables1 /usr/lib/*/libnftables.so.1 /usr/lib/libnftables.so.1 /usr/lib64/libnftables.so.1
 need busybox-static /bin/busybox
 need iproute2 ip /sbin/ip
 need conntrack conntrack /usr/sbin/conntrack

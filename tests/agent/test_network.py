@@ -41,6 +41,7 @@ class FakeKernel:
         self.peers: list[Peer] = []
         self.loaded: list[str] = []
         self.applied: list[Change] = []
+        self.guarded: list[str] = []
         self.refusals = 0
         self.spoiled = False
 
@@ -60,6 +61,9 @@ class FakeKernel:
     def apply(self, change: Change) -> None:
         self._refuse()
         self.applied.append(change)
+
+    def guard(self, table: str) -> None:
+        self.guarded.append(table)
 
     def touched(self) -> bool:
         return self.spoiled

@@ -146,6 +146,30 @@ class Lab:
             self.exit.callback(listening.close)
             self.exit.callback(_shut, listening)
 
+    @contextmanager
+    def echo(self, where: LabPod | LabNode, port: int) -> Iterator[None]:
+        """Give back whatever comes over one TCP connection."""
+        listening = namespaces.run_in(where.namespace, lambda: socket.create_server(("", port)))
+        thread = threading.Thread(target=_echo, args=(listening,), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            _shut(listening)
+            listening.close()
+            thread.join(5)
+
+
+def _echo(listening: socket.socket) -> None:
+    try:
+        connection, _ = listening.accept()
+        with connection:
+            connection.settimeout(5)
+            while heard := connection.recv(9000):
+                connection.sendall(heard)
+    except OSError:
+        return
+
 
 def _shut(listening: socket.socket) -> None:
     try:

@@ -47,6 +47,7 @@ class Containers:
         except (ConfigError, ApiError, OSError) as error:
             self._not_made(record, container, "CreateContainerConfigError", str(error))
             return
+        await self._tools.connected(record.pod, self._tools.pod_ip(record))
         if run := await self._create(record, container, config):
             await self._start(record, container, run)
 

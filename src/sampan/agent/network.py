@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from sampan.agent.config import AgentConfig
 from sampan.agent.network_acks import Acknowledger, left
+from sampan.agent.network_policy import Policies
 from sampan.api.objects import EndpointSlice, Node, Pod, Resource, Service
 from sampan.client.cache import Cache, Delta, Interest
 from sampan.client.interface import Client
@@ -24,6 +25,7 @@ from sampan.net.dns import DnsServer
 from sampan.net.kernel import Ground, Kernel, Linux
 from sampan.net.nft import NftError
 from sampan.net.overlay import Peer
+from sampan.net.policy import NetworkPolicy
 from sampan.net.program import Program
 from sampan.net.upstream import Upstream
 from sampan.net.zone import Zone, service_records
@@ -59,6 +61,7 @@ class NodeNetwork:
         self._kernel = kernel or Linux()
         self._cache = Cache(client, _interests(config.node_name))
         self._cache.subscribe(self._note)
+        self.policies = Policies(client, self._cache, self._kernel)
         self._acks = Acknowledger(client, config.node_name)
         self._somebody_left = True
         """Whether others wait to hear how far this node is."""
@@ -112,6 +115,7 @@ class NodeNetwork:
                 group.create_task(self._cache.run(), name="network cache")
                 group.create_task(self._serve_names(dns), name="dns")
                 group.create_task(self._follow(), name="network rules")
+                group.create_task(self.policies.run(), name="network policies")
                 group.create_task(self._acks.run(), name="network acknowledgements")
         finally:
             dns.close()
@@ -157,6 +161,8 @@ class NodeNetwork:
             slices = (part for part in (delta.old, delta.new) if part is not None)
             self._somebody_left = self._somebody_left or bool(left(delta))
             self._dirty.update(f"service/{key}" for part in slices for key in _service_of(part))
+        elif delta.view is NetworkPolicy:
+            return
         elif delta.view is Service:
             self._dirty.add(f"service/{meta.key}")
         elif _host_ports(delta.old) or _host_ports(delta.new):
@@ -176,6 +182,7 @@ class NodeNetwork:
                 self._reload = await self._harmed()
                 if not self._reload:
                     continue
+                self.policies.again()
             await asyncio.sleep(SETTLE)
             await self._catch_up()
 
@@ -253,6 +260,7 @@ def _interests(node: str) -> list[Interest]:
         Interest(Service, indexes={}),
         Interest(EndpointSlice, indexes={"service": _service_of}),
         Interest(Node, indexes={}),
+        Interest(NetworkPolicy, indexes={}),
         Interest(Pod, fields=f"spec.nodeName={node}", indexes={}),
     ]
 

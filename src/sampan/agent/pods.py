@@ -33,7 +33,7 @@ from sampan.agent.runtime import (
 )
 from sampan.agent.sources import Answers, Sources
 from sampan.agent.spec import NodePod
-from sampan.agent.tools import Tools
+from sampan.agent.tools import Connected, Tools
 from sampan.agent.volumes import Volumes
 from sampan.agent.work import Turn, Work
 from sampan.aio.backoff import Backoff
@@ -61,10 +61,15 @@ async def _no_connections(_address: str) -> int:
     return 0
 
 
+async def _at_once(_pod: NodePod, _address: str) -> None:
+    """Nothing stands in a Pod's way."""
+
+
 class Pods:
     """*neighbours* follows (at least) `NEIGHBOURS` and is run by the caller.
 
-    *unfinished* counts the connections to an address of this node that are not done yet.
+    *unfinished* counts the connections to an address of this node that are not done yet;
+    *connected* waits until a Pod may send from its address.
     """
 
     def __init__(
@@ -75,6 +80,7 @@ class Pods:
         neighbours: Cache,
         *,
         unfinished: Unfinished = _no_connections,
+        connected: Connected = _at_once,
         now: Callable[[], datetime] = _wall_clock,
     ) -> None:
         self._neighbours = neighbours
@@ -104,6 +110,7 @@ class Pods:
             images=self._images,
             events=self._events,
             services=lambda: neighbours.all(Service),
+            connected=connected,
             spawn=self._spawn,
             poke=self._poke,
             now=now,

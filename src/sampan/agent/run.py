@@ -69,8 +69,14 @@ class Node:
         self._network = NodeNetwork(config, client)
         self._images = ImageStore(config, client, containerd)
         runtime = NodeRuntime(containerd.channel, config.registry_dir)
-        neighbours = self._network.cluster
-        self._pods = Pods(config, client, runtime, neighbours, unfinished=connections)
+        self._pods = Pods(
+            config,
+            client,
+            runtime,
+            self._network.cluster,
+            unfinished=connections,
+            connected=self._network.policies.connected,
+        )
         self._agent = NodeAgent(config, client, self._prepare_network)
         self._runtime_ready = asyncio.Event()
         self._network_ready = asyncio.Event()

@@ -1,7 +1,7 @@
 """What the work on every Pod of a node shares."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -15,10 +15,13 @@ from sampan.agent.record import Clock, Poke, Record
 from sampan.agent.resources import Capacity
 from sampan.agent.runtime import Runtime
 from sampan.agent.sources import Sources
+from sampan.agent.spec import NodePod
 from sampan.agent.volumes import Volumes
 from sampan.api.objects import Service
 from sampan.client.interface import Client
 
+Connected = Callable[[NodePod, str], Awaitable[None]]
+"""Wait until a Pod may send from the address that it has."""
 Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 _FIRST: Final = 0.25
 _LONGEST: Final = 15.0
@@ -38,6 +41,7 @@ class Tools:
     images: Images
     events: Events
     services: Callable[[], Iterable[Service]]
+    connected: Connected
     spawn: Spawn
     poke: Poke
     now: Clock

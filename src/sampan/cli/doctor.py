@@ -4,6 +4,7 @@ Every check is a function that returns a Finding; `server`, `agent` and `dev` re
 essential ones with the same words.
 """
 
+import ctypes.util
 import os
 import shutil
 import socket
@@ -68,6 +69,13 @@ def overlay() -> Finding:
     return Finding("overlayfs", "the kernel has no overlay file system", "modprobe overlay")
 
 
+def nftables() -> Finding:
+    """The rules of Services and policies are set through this library, in process."""
+    if found := ctypes.util.find_library("nftables"):
+        return Finding("nftables", detail=found)
+    return Finding("nftables", "libnftables is not installed", "apt-get install libnftables1")
+
+
 def network_namespaces() -> Finding:
     if Path("/proc/self/ns/net").exists():
         return Finding("network namespaces", detail="available")
@@ -107,6 +115,7 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     _program("nsenter", "util-linux"),
     cgroups,
     overlay,
+    nftables,
     network_namespaces,
     disk,
     api_port,

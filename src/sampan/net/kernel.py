@@ -7,12 +7,13 @@ network shell calls it in a thread.
 
 import socket
 import struct
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Final, Protocol
 
-from sampan.net import conntrack, firewall, links, nft, overlay
+from sampan.net import conntrack, firewall, guard, links, nft, overlay
 from sampan.net.links import GROUND, PEERS, SCOPE_HOST, Route
 from sampan.net.netlink import Netlink, attributes
 from sampan.net.overlay import OVERHEAD, Overlay, Peer
@@ -52,8 +53,11 @@ class Kernel(Protocol):
     def apply(self, change: Change) -> None:
         """Change elements of the rule table, or nothing if one of them is not as expected."""
 
+    def guard(self, table: str) -> None:
+        """Replace the table that keeps the policies, by the commands of `sampan.net.guard`."""
+
     def touched(self) -> bool:
-        """Say whether anybody else changed any rules since our last `load` or `apply`."""
+        """Say whether anybody else changed any rules since we last did."""
 
     def cleanup(self, ground: Ground) -> None:
         """Remove everything that the others made; Pods' own links go with the Pods."""
@@ -64,6 +68,8 @@ class Linux:
 
     def __init__(self) -> None:
         self._generation = 0
+        self._rules = threading.Lock()
+        """Held while rules change: what we change must not look like somebody else's doing."""
 
     def lay(self, ground: Ground, program: Program) -> int:
         forward_packets()
@@ -86,18 +92,26 @@ class Linux:
             _set_overlay(netlink, wanted)
 
     def load(self, program: Program) -> None:
-        nft.run(program.whole())
-        firewall.admit(program.node.cluster_cidr)
-        self._generation = _generation()
+        with self._rules:
+            nft.run(program.whole())
+            firewall.admit(program.node.cluster_cidr)
+            self._generation = _generation()
         conntrack.settle(*program.udp())
 
     def apply(self, change: Change) -> None:
         if change:
+            self._change(change.commands())
+        conntrack.forget(change.gone, change.fresh)
+
+    def guard(self, table: str) -> None:
+        self._change(table)
+
+    def _change(self, commands: str) -> None:
+        with self._rules:
             ours = not self.touched()
-            nft.run(change.commands())
+            nft.run(commands)
             if ours:
                 self._generation = _generation()
-        conntrack.forget(change.gone, change.fresh)
 
     def touched(self) -> bool:
         return _generation() != self._generation
@@ -109,7 +123,7 @@ class Linux:
             links.remove_link(netlink, VXLAN)
             links.remove_address(netlink, "lo", IPv4Interface(ground.dns))
         firewall.dismiss(ground.cluster)
-        nft.run(f"add table {TABLE}\ndelete table {TABLE}")
+        nft.run(f"add table {TABLE}\ndelete table {TABLE}\n{guard.GONE}")
 
 
 def _device_of(netlink: Netlink, address: IPv4Address) -> str:
