@@ -89,13 +89,15 @@ class Scheduler:
         self._placer = Placer(self._table, self._profiles, Meter(perf_counter))
         self._demands = Demands()
         self._waiting = Waiting()
-        self._news = News(client, now)
+        self._news = News(client, now, self._busy)
         self._to_bind: asyncio.Queue[tuple[Waiter, str]] = asyncio.Queue()
         self._backoff = Backoff(first=0.05, cap=10.0)
         self._turn = asyncio.Event()
         self._cures: set[Cure] = set()
         self._rest_until = 0.0
         self._alarm: asyncio.TimerHandle | None = None
+        self._binding = 0
+        """How many bindings are under way, or queued."""
         self._to_preempt: asyncio.Queue[str] = asyncio.Queue()
         self._cache = Cache(client, [Interest(view, indexes={}) for view in FOLLOWED])
         self._cache.subscribe(self._changed)
@@ -122,6 +124,9 @@ class Scheduler:
     def rule_times(self) -> Mapping[str, Spent]:
         """How often each rule was asked, and how long that took in all."""
         return self._placer.meter.rules
+
+    def _busy(self) -> bool:
+        return bool(self._waiting) or bool(self._binding)
 
     # ---- what changed
 
@@ -328,6 +333,7 @@ class Scheduler:
             self._to_node(waiter, placed.node)
 
     def _to_node(self, waiter: Waiter, node: str) -> None:
+        self._binding += 1
         self._to_bind.put_nowait((waiter, node))
 
     def _refused(self, refused: Refused) -> None:
@@ -434,17 +440,18 @@ class Scheduler:
     async def _bind_all(self) -> None:
         while True:
             waiter, node = await self._to_bind.get()
+            binding_of = self._binding_of(waiter.pod, node)
             try:
-                await self._client.create(
-                    kinds.PODS, self._binding(waiter.pod, node), subresource="binding"
-                )
+                await self._client.create(kinds.PODS, binding_of, subresource="binding")
             except (ApiError, OSError, TimeoutError) as error:
                 self._bind_failed(waiter, node, error)
             else:
                 text = f"Successfully assigned {waiter.pod.metadata.key} to {node}"
                 self._news.event(waiter.pod, "Normal", "Scheduled", text)
+            finally:
+                self._binding -= 1
 
-    def _binding(self, pod: Pod, node: str) -> Object:
+    def _binding_of(self, pod: Pod, node: str) -> Object:
         held = self._table.held(pod.metadata.uid)
         return binding(pod, node, held.devices if held else ())
 

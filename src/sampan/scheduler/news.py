@@ -25,6 +25,8 @@ WAITING: Final = 10_000
 REMEMBERED: Final = 4096
 """How many events are kept in mind to be counted up instead of written again."""
 WRITERS: Final = 4
+PACE: Final = 0.01
+"""Seconds between two events while Pods wait for nodes: one costs as much as creating a Pod."""
 
 EventType = Literal["Normal", "Warning"]
 
@@ -32,9 +34,13 @@ log = logging.getLogger(__name__)
 
 
 class News:
-    def __init__(self, client: Client, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, client: Client, now: Callable[[], datetime], busy: Callable[[], bool]
+    ) -> None:
+        """While *busy* says that Pods wait for nodes, Events come out slowly."""
         self._client = client
         self._now = now
+        self._busy = busy
         self._events: asyncio.Queue[Object] = asyncio.Queue(WAITING)
         self._written: OrderedDict[tuple[str, str], tuple[str, int]] = OrderedDict()
         self._statuses: dict[str, tuple[Pod, Object]] = {}
@@ -118,6 +124,8 @@ class News:
     async def _write_events(self) -> None:
         while True:
             event = await self._events.get()
+            if self._busy():
+                await asyncio.sleep(PACE)
             try:
                 await self._write_event(event)
             except (ApiError, OSError, TimeoutError) as error:

@@ -12,7 +12,7 @@ import numpy as np
 
 from sampan.scheduler import room
 from sampan.scheduler.ask import Ask
-from sampan.scheduler.columns import Ratings, Rows, Table
+from sampan.scheduler.columns import CPU, MEMORY, Ratings, Rows, Table
 from sampan.scheduler.demand import GPU_SHARE, WHOLE_GPU, Demand
 from sampan.scheduler.devices import each_choice
 from sampan.scheduler.rules import Score
@@ -78,17 +78,21 @@ def _use(name: str, ask: Ask, table: Table, rows: Rows) -> Ratings:
 def best_fit(ask: Ask, table: Table, rows: Rows) -> Ratings:
     """Rate nodes by how full they would be, less what would be stranded there.
 
-    What is left of one resource is stranded as far as the other is scarcer. After Borg's hybrid of
-    best and worst fit, but with the stranded share reckoned as a loss of fit.
+    What is left of one resource is stranded as far as the other is scarcer. Only what this Pod adds
+    to that counts, so that Pods that are all alike still fill one node after the other. After
+    Borg's hybrid score (Verma et al., 2015); it takes 5 % fewer machines than best fit alone (P2).
     """
     cpu, memory = room.shares(ask, table, rows)
     stranded = np.abs(cpu - memory)
+    before = table.share[:, : table.top][:, rows]
+    stranded -= np.abs(before[CPU] - before[MEMORY])
     cpu += memory
-    cpu *= 0.5
-    cpu -= STRANDED * stranded
     if ask.demand.gpus[0]:
-        cpu += gpu_share(ask, table, rows)
+        cpu += 2 * gpu_share(ask, table, rows)
         cpu *= 0.5
+    cpu *= 0.25
+    cpu -= 0.5 * stranded
+    cpu += 50.0
     return cpu
 
 
@@ -96,16 +100,13 @@ def gpu_share(ask: Ask, table: Table, rows: Rows) -> Ratings:
     """Return how many percent of a node's GPUs would be in use."""
     total = table.devices.total[: table.top][rows]
     left = table.devices.free[:, : table.top][:, rows].sum(axis=0) - _asked(ask.demand)
-    return 100.0 - 100.0 * left / np.maximum(total, 1)
+    share: Ratings = 100.0 - 100.0 * left / np.maximum(total, 1)
+    return share
 
 
 def _asked(demand: Demand) -> int:
     number, share = demand.gpus
     return number * (share or WHOLE_GPU)
-
-
-STRANDED: Final = 0.25
-"""How many percent of fit one percent of stranded room is worth."""
 
 
 def alignment(ask: Ask, table: Table, rows: Rows) -> Ratings:
