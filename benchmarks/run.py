@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-ORDER = ("bench_store.py", "bench_scheduler.py", "bench_net.py", "bench_cluster.py")
+ORDER = ("bench_store.py", "bench_api.py", "bench_scheduler.py", "bench_net.py", "bench_cluster.py")
 
 
 def main() -> None:

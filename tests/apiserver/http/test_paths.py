@@ -127,7 +127,7 @@ def test_versions_are_preferred_by_their_maturity() -> None:
 
 @given(st.text(st.sampled_from("ab./%2eE-:"), max_size=12))
 def test_plain_paths_are_split_as_escaped_ones_are(text: str) -> None:
-    """What needs no decoding takes a short cut; an escape that changes nothing goes the long way."""
+    """What needs no decoding takes a short cut; an escape in front sends it the long way."""
     try:
         plain = paths.segments(f"/x/{text}")
     except BadRequest:
