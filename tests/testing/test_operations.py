@@ -1,9 +1,12 @@
 """A day's work on a whole cluster, in virtual time: drains, bad releases, new configurations."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+
+import pytest
 
 from sampan.api import kinds
 from sampan.api.errors import NotFound, TooManyRequests
@@ -28,7 +31,7 @@ async def fewest_ready(running: Cluster) -> AsyncIterator[list[int]]:
     async def count() -> None:
         while True:
             seen.append(min(seen[-1], len(await running.ready_pods("app=web"))))
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)
 
     async with asyncio.TaskGroup() as group:
         counting = group.create_task(count())
@@ -114,3 +117,47 @@ async def test_a_refusal_names_the_node_that_is_missing(tmp_path: Path) -> None:
         assert any("starts first" in text and "node(s) were unschedulable" in text for text in said)
         assert any("disruption budget" in text and "has no node" in text for text in said)
         assert len(await running.ready_pods("app=web")) == 1
+
+
+def single(name: str) -> Object:
+    made = web(1)
+    labels = {"app": "web", "single": name}
+    template = made["spec"]["template"]
+    spec = {
+        **made["spec"],
+        "selector": {"matchLabels": labels},
+        "template": {**template, "metadata": {"labels": labels}},
+    }
+    return {**made, "metadata": {"name": name}, "spec": spec}
+
+
+async def spread(running: Cluster) -> Counter[str]:
+    return Counter(pod["spec"]["nodeName"] for pod in await running.ready_pods("app=web"))
+
+
+@pytest.mark.parametrize("singles", [False, True])
+async def test_load_moves_back_to_a_node_that_returns_and_nothing_is_missing_meanwhile(
+    tmp_path: Path, *, singles: bool
+) -> None:
+    async with cluster(tmp_path, takes=0.1) as running:
+        await running.create(*(map(single, "abcdefghijkl") if singles else [web(12)]))
+        await ready(running, 12)
+        running.lose("node-2")
+
+        async def on_two() -> bool:
+            return dict(await spread(running)) == {"node-1": 6, "node-3": 6}
+
+        await running.until(on_two, within=60)
+        running.bring_back("node-2")
+
+        async def even() -> bool:
+            return set((await spread(running)).values()) == {4} and len(await spread(running)) == 3
+
+        async with fewest_ready(running) as counts:
+            await running.until(even, within=120)
+            await asyncio.sleep(60)
+        assert counts[-1] == 12
+        assert await even()
+        names = {pod["metadata"]["name"] for pod in await running.pods("app=web")}
+        await asyncio.sleep(240)
+        assert {pod["metadata"]["name"] for pod in await running.pods("app=web")} == names

@@ -147,6 +147,15 @@ class PodVolume(View):
     name: str = ""
     persistent_volume_claim: ClaimSource | None = None
     ephemeral: Object | None = None
+    host_path: Object | None = None
+    empty_dir: Object | None = None
+
+    @property
+    def local(self) -> bool:
+        """Whether it has data that does not follow a Pod to another node, or may not."""
+        kept = (self.persistent_volume_claim, self.ephemeral, self.host_path)
+        scratch = self.empty_dir is not None and self.empty_dir.get("medium") != "Memory"
+        return scratch or any(source is not None for source in kept)
 
 
 class PodSpec(View):
