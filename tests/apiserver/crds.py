@@ -1,5 +1,7 @@
 """A definition of a custom resource, and short ways to vary it."""
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from sampan.api.kinds import DEFINITIONS, Kind
@@ -77,3 +79,12 @@ async def define(api: Api, definition: Object | None = None) -> Object:
     made = crd() if definition is None else definition
     await api.create(DEFINITIONS, made)
     return await api.get(DEFINITIONS, made["metadata"]["name"])
+
+
+async def until(holds: Callable[[], Awaitable[bool]]) -> None:
+    """Wait, in virtual time, until it *holds*."""
+    async with asyncio.timeout(60):
+        while True:
+            if await holds():
+                return
+            await asyncio.sleep(0.1)
