@@ -23,6 +23,10 @@ async def full(*nodes: Object, low: int = 1) -> BindingApi:
     return api
 
 
+def node_name(pod: Object) -> str:
+    return str(pod["spec"].get("nodeName", ""))
+
+
 def leaving(api: BindingApi) -> list[Object]:
     return [p for p in api.of(kinds.PODS) if p["metadata"].get("deletionTimestamp")]
 
@@ -90,6 +94,37 @@ async def test_a_preemptor_that_is_deleted_gives_its_promise_back() -> None:
         api.gone(kinds.PODS, api.pod("low-0"))
         await api.add(kinds.PODS, raw_pod("next", cpu="1"))
         await until(lambda: api.node_of("next") == "n1", within=1)
+
+
+async def test_who_waits_for_promised_room_gets_it_when_the_promise_is_given_back() -> None:
+    api = await full(raw_node("n1", cpu="2"))
+    async with scheduling(api):
+        await api.add(kinds.PODS, raw_pod("high", cpu="2", priority=10))
+        await until(lambda: leaving(api))
+        await api.add(kinds.PODS, raw_pod("next", cpu="1"))
+        await until(lambda: api.why("next"))
+        await api.delete(kinds.PODS, "high", "default", grace_seconds=0)
+        await until(lambda: api.node_of("next") == "n1", within=1)
+
+
+async def test_who_finds_another_place_leaves_the_promised_one_to_others() -> None:
+    api = await full(raw_node("n1", cpu="1"), raw_node("n2", cpu="1"), low=2)
+    async with scheduling(api):
+        await api.add(kinds.PODS, raw_pod("high", cpu="1", priority=10))
+        await until(lambda: leaving(api))
+        [victim] = leaving(api)
+        promised = victim["spec"]["nodeName"]
+        other = "n2" if promised == "n1" else "n1"
+        await api.add(kinds.PODS, raw_pod("next", cpu="1"))
+        await until(lambda: api.why("next"))
+        api.gone(kinds.PODS, next(p for p in api.of(kinds.PODS) if node_name(p) == other))
+        await until(lambda: api.node_of("next") == other)
+        await api.add(kinds.NODES, raw_node("n3", cpu="1"))
+        await until(lambda: api.node_of("high") == "n3", within=1)
+        await api.add(kinds.PODS, raw_pod("third", cpu="1"))
+        await until(lambda: api.why("third"))
+        api.gone(kinds.PODS, victim)
+        await until(lambda: api.node_of("third") == promised, within=1)
 
 
 async def test_a_new_node_ends_the_waiting_for_victims() -> None:

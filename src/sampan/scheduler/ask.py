@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from sampan.scheduler.arrays import Index, Ratings, Rows
 from sampan.scheduler.census import Kin, Tally
-from sampan.scheduler.columns import Index, Ratings, Rows, Table
+from sampan.scheduler.columns import Table
 from sampan.scheduler.demand import Demand
 from sampan.scheduler.terms import PodTerm, Spread, Weighted
 

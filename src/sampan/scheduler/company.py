@@ -5,9 +5,10 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from sampan.scheduler.arrays import Amounts, Index, LabelColumn, Mask, Ratings, Rows
 from sampan.scheduler.ask import Ask, Domains
 from sampan.scheduler.census import Tally
-from sampan.scheduler.columns import Amounts, Index, LabelColumn, Mask, Ratings, Rows, Table
+from sampan.scheduler.columns import Table
 from sampan.scheduler.standing import count, selected, tolerable
 from sampan.scheduler.terms import PodTerm, Spread
 

@@ -10,8 +10,9 @@ from typing import Final
 
 import numpy as np
 
+from sampan.scheduler.arrays import Index, Mask
 from sampan.scheduler.ask import Ask
-from sampan.scheduler.columns import Index, Mask, Table
+from sampan.scheduler.columns import Table
 from sampan.scheduler.place import Placer
 from sampan.scheduler.rules import Cure, Filter
 from sampan.scheduler.standing import count

@@ -19,7 +19,7 @@ from sampan.client.cache import Cache, Delta, Interest
 from sampan.client.interface import Client
 from sampan.scheduler import volumes
 from sampan.scheduler.columns import Table
-from sampan.scheduler.demand import PLACEMENT, Demand, Demands, together_by
+from sampan.scheduler.demand import PLACEMENT
 from sampan.scheduler.evictions import Evictions, PodDisruptionBudget
 from sampan.scheduler.explain import Explanation, explain
 from sampan.scheduler.meter import Meter, Spent
@@ -27,8 +27,9 @@ from sampan.scheduler.news import News
 from sampan.scheduler.own import OwnRules
 from sampan.scheduler.place import Placed, Placer, Refused
 from sampan.scheduler.policies import POLICIES
-from sampan.scheduler.preempt import Preemption, preempt
+from sampan.scheduler.preemptor import Preemptor
 from sampan.scheduler.profile import profiles
+from sampan.scheduler.reader import Reader
 from sampan.scheduler.rules import Cure
 from sampan.scheduler.storage import CsiNode
 from sampan.scheduler.views import Pod
@@ -87,7 +88,6 @@ class Scheduler:
         self._profiles = own.profiles if own else profiles()
         self._table = Table()
         self._placer = Placer(self._table, self._profiles, Meter(perf_counter))
-        self._demands = Demands()
         self._waiting = Waiting()
         self._news = News(client, now, self._busy)
         self._to_bind: asyncio.Queue[tuple[Waiter, str]] = asyncio.Queue()
@@ -98,19 +98,28 @@ class Scheduler:
         self._alarm: asyncio.TimerHandle | None = None
         self._binding = 0
         """How many bindings are under way, or queued."""
-        self._to_preempt: asyncio.Queue[str] = asyncio.Queue()
         self._cache = Cache(client, [Interest(view, indexes={}) for view in FOLLOWED])
         self._cache.subscribe(self._changed)
         self._evictions = Evictions(client, self._cache, self._news, now)
         self._volumes = volumes.VolumeBinder(
             client, bound=self._to_node, failed=self._bind_failed, reread=self._reread
         )
+        self._reader = Reader(self._cache, self._volumes)
+        self._preemptor = Preemptor(
+            self._placer,
+            self._waiting,
+            self._evictions,
+            self._news,
+            park=self._park,
+            tell=self._tell,
+            freed=lambda: self._cure(Cure.POD_GONE),
+        )
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._news.run(), name="scheduler news")
             group.create_task(self._decide(), name="scheduler")
-            group.create_task(self._preempt_all(), name="scheduler preemption")
+            group.create_task(self._preemptor.run(), name="scheduler preemption")
             group.create_task(self._evictions.run(), name="scheduler evictions")
             group.create_task(self._volumes.run(), name="scheduler volumes")
             group.create_task(self._safety(), name="scheduler safety")
@@ -174,7 +183,7 @@ class Scheduler:
         self._volumes.gone(pod)
         self._waiting.drop(uid)
         self._news.forget(uid)
-        self._placer.denominate(uid)
+        self._preemptor.forget(uid)
         for preemptor in self._evictions.gone(uid):
             self._waiting.ready(preemptor)
         if self._table.remove(uid):
@@ -184,9 +193,9 @@ class Scheduler:
         uid, node, leaving = pod.metadata.uid, pod.spec.node_name, pod.metadata.deleting
         self._waiting.drop(uid)
         self._news.forget(uid)
-        self._placer.denominate(uid)
+        self._preemptor.forget(uid)
         self._evictions.know(pod)
-        demand = self._read(pod) or self._demands.of(Pod(metadata=pod.metadata))
+        demand = self._reader.read(pod) or self._reader.nothing(pod)
         self._volumes.placed(pod)
         held = self._table.held(uid)
         as_assumed = held and (self._table.names[held.row], held.demand) == (node, demand)
@@ -204,11 +213,12 @@ class Scheduler:
             return  # another scheduler's, or on its way to a node
         if pod.metadata.deleting:
             self._waiting.drop(uid)
+            self._preemptor.forget(uid)
         elif pod.spec.scheduling_gates:
             self._waiting.drop(uid)
             text = "Scheduling is blocked due to non-empty scheduling gates"
             self._news.not_scheduled(pod, "SchedulingGated", text)
-        elif demand := self._read(pod):
+        elif demand := self._reader.read(pod):
             promised = pod.status.nominated_node_name
             word = pod.metadata.annotations.get(PLACEMENT, "")
             if word and word not in POLICIES and uid not in self._waiting:
@@ -221,27 +231,6 @@ class Scheduler:
         else:
             text = "the scheduler cannot read what this Pod asks for; see its log"
             self._news.not_scheduled(pod, "Unschedulable", text)
-
-    def _read(self, pod: Pod) -> Demand | None:
-        """Return *pod*'s demand, None if it makes no sense: one such Pod must not stop the rest."""
-        try:
-            return self._demand(pod)
-        except (LookupError, TypeError, ValueError):
-            log.exception("Pod %s: cannot read what it asks for", pod.metadata.key)
-            return None
-
-    def _demand(self, pod: Pod) -> Demand:
-        """Return what *pod* asks; without an owner it stands apart from its Services' Pods."""
-        needs = self._volumes.needs(pod)
-        if pod.owner or pod.spec.topology_spread_constraints:
-            return self._demands.of(pod, volumes=needs)
-        labels = pod.metadata.labels.items()
-        selectors = [
-            service.spec.selector
-            for service in self._cache.all(Service, pod.metadata.namespace)
-            if service.spec.selector and service.spec.selector.items() <= labels
-        ]
-        return self._demands.of(pod, together_by(pod.metadata.namespace, selectors), needs)
 
     def _reread(self, pod: Pod) -> None:
         """Read *pod* again, as something about its claims has changed."""
@@ -282,13 +271,9 @@ class Scheduler:
         for cure in self._cures:
             self._waiting.wake(cure)
         if Cure.NODE in self._cures:
-            self._wake_nominated()
+            self._preemptor.wake()
         self._cures.clear()
         self._rest_until = loop.time() + REST * self._waiting.lots
-
-    def _wake_nominated(self) -> None:
-        for uid in self._placer.nominated:
-            self._waiting.ready(uid)
 
     def _rested(self) -> None:
         self._alarm = None
@@ -326,6 +311,8 @@ class Scheduler:
         self._evictions.give_up(placed.uid)
         self._evictions.know(waiter.pod)
         self._cures.add(Cure.POD_CAME)
+        if placed.gave_up:
+            self._cures.add(Cure.POD_GONE)
         if waiter.pod.spec.volumes:
             labels = self._table.labels[self._table.rows[placed.node]]
             self._volumes.take(waiter, placed.node, labels)
@@ -338,14 +325,7 @@ class Scheduler:
 
     def _refused(self, refused: Refused) -> None:
         waiter, demand = self._waiting.get(refused.uid), refused.demand
-        if (node := self._placer.nominated.get(refused.uid)) and self._still_leaving(waiter, node):
-            self._waiting.set_aside(waiter)
-            return
-        if node:
-            self._withdraw(waiter)
-        if demand.preempts and self._table.lower(demand.priority):
-            self._waiting.set_aside(waiter)
-            self._to_preempt.put_nowait(refused.uid)
+        if self._preemptor.take(waiter):
             return
         version, like = self._table.version, self._waiting.parked_as(demand)
         if like and like.version == version:
@@ -375,65 +355,8 @@ class Scheduler:
         while True:
             await asyncio.sleep(SAFETY)
             self._waiting.wake_all()
-            self._wake_nominated()
+            self._preemptor.wake()
             self._turn.set()
-
-    # ---- making room
-
-    async def _preempt_all(self) -> None:
-        while True:
-            uid = await self._to_preempt.get()
-            if waiter := self._waiting.aside(uid):
-                self._preempt(waiter)
-            await asyncio.sleep(0)
-
-    def _preempt(self, waiter: Waiter) -> None:
-        """Make room for a refused Pod if less important ones can go, else park it."""
-        uid, demand = waiter.pod.metadata.uid, waiter.demand
-        ask = self._placer.ask(demand)
-        if self._placer.best(ask) is not None:
-            self._waiting.ready(uid)  # there is room by now
-            self._turn.set()
-            return
-        found = preempt(self._placer, ask, self._evictions.circumstances)
-        if found is None:
-            self._park(waiter, explain(self._placer, ask))
-            return
-        explanation = explain(self._placer, ask, _making_room(found))
-        for other in found.lifted:
-            self._withdraw(self._waiting.get(other))
-            self._waiting.ready(other)
-        self._placer.nominate(uid, demand, found.node)
-        self._news.nominated(waiter.pod, found.node)
-        self._evictions.evict(found.victims, waiter.pod, found.node)
-        self._evictions.wait_for((h.uid for h in (*found.victims, *found.leaving)), uid)
-        self._tell(waiter, explanation)
-        self._waiting.follow(demand)
-        if not found.victims and not found.leaving:
-            self._waiting.ready(uid)
-        self._turn.set()
-
-    def _withdraw(self, waiter: Waiter) -> None:
-        """Take back the promise of a node."""
-        uid = waiter.pod.metadata.uid
-        self._placer.denominate(uid)
-        self._evictions.give_up(uid)
-        self._news.nominated(waiter.pod, "")
-
-    def _still_leaving(self, waiter: Waiter, node: str) -> bool:
-        """Say whether a nominated Pod has to wait for somebody who leaves its node."""
-        row = self._table.rows.get(node)
-        if row is None or not self._table.alive[row]:
-            return False
-        priority, uid = waiter.demand.priority, waiter.pod.metadata.uid
-        leaving = [
-            held.uid
-            for held in self._table.residents[row].values()
-            if held.demand.priority < priority
-            and (held.leaving or self._evictions.ordered(held.uid))
-        ]
-        self._evictions.wait_for(leaving, uid)
-        return bool(leaving)
 
     # ---- binding
 
@@ -479,17 +402,9 @@ class Scheduler:
         if known is None or known.metadata.uid != meta.uid or known.metadata.deleting:
             return
         if meta.uid not in self._waiting and not known.spec.node_name:
-            waiter.pod, waiter.demand = known, self._read(known) or waiter.demand
+            waiter.pod, waiter.demand = known, self._reader.read(known) or waiter.demand
             self._waiting.put_back(waiter)
             self._turn.set()
-
-
-def _making_room(found: Preemption) -> str:
-    """Say who goes for a Pod, as far as there is room to say it."""
-    number = len(found.victims) + len(found.leaving)
-    if not number:
-        return f"{found.node} is kept for it now."
-    return f"Making room on {found.node}: {number} Pod(s) of lower priority have to go."
 
 
 def _differ(old: Pod, new: Pod) -> bool:

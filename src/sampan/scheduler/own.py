@@ -29,8 +29,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from sampan.scheduler.arrays import Amounts, Mask, Ratings, Rows
 from sampan.scheduler.ask import Ask
-from sampan.scheduler.columns import Amounts, Mask, Ratings, Rows, Table
+from sampan.scheduler.columns import Table
 from sampan.scheduler.demand import Demand
 from sampan.scheduler.policies import POLICIES
 from sampan.scheduler.profile import DEFAULT, Profiles, profiles, with_own, with_policy

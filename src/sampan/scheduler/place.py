@@ -12,8 +12,9 @@ from zlib import crc32
 
 import numpy as np
 
+from sampan.scheduler.arrays import Index, Mask, Ratings, Rows
 from sampan.scheduler.ask import NOWHERE, Ask, bind, release
-from sampan.scheduler.columns import Index, Mask, Ratings, Rows, Table
+from sampan.scheduler.columns import Table
 from sampan.scheduler.company import rows_of
 from sampan.scheduler.demand import Demand
 from sampan.scheduler.meter import Meter
@@ -40,6 +41,8 @@ class Placed:
     node: str
     devices: tuple[int, ...] = ()
     """The numbers of its GPUs on the node."""
+    gave_up: str = ""
+    """Another node that it had been promised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +77,12 @@ class Placer:
                     self.table.reserve(uid, demand, self.nominated[uid])
                 yield Refused(uid, demand)
                 continue
-            self.nominated.pop(uid, None)
+            promised = self.nominated.pop(uid, "")
             node = self.table.names[row]
             held = self.table.add(uid, demand, node, devices=self._devices(demand, row))
             self.table.latest = row
             self.table.placements += 1
-            yield Placed(uid, demand, node, held.devices)
+            yield Placed(uid, demand, node, held.devices, promised if promised != node else "")
 
     def _devices(self, demand: Demand, row: int) -> tuple[int, ...]:
         """Let the profile choose GPUs, if it minds; () leaves that to the table."""
@@ -95,9 +98,12 @@ class Placer:
         self.table.reserve(uid, demand, node)
         self.nominated[uid] = node
 
-    def denominate(self, uid: str) -> None:
-        if self.nominated.pop(uid, None):
-            self.table.unreserve(uid)
+    def denominate(self, uid: str) -> bool:
+        """Give up what is promised to a Pod; say whether that was anything."""
+        if self.nominated.pop(uid, None) is None:
+            return False
+        self.table.unreserve(uid)
+        return True
 
     def fits(self, ask: Ask, row: int) -> bool:
         """Say whether the node in *row* takes a Pod, given that its standing is right."""

@@ -11,8 +11,9 @@ from typing import Final
 import numpy as np
 
 from sampan.scheduler import room
+from sampan.scheduler.arrays import Ratings, Rows
 from sampan.scheduler.ask import Ask
-from sampan.scheduler.columns import CPU, MEMORY, Ratings, Rows, Table
+from sampan.scheduler.columns import CPU, MEMORY, Table
 from sampan.scheduler.demand import GPU_SHARE, WHOLE_GPU, Demand
 from sampan.scheduler.devices import each_choice
 from sampan.scheduler.rules import Score

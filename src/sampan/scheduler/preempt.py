@@ -12,8 +12,9 @@ from typing import Final
 import numpy as np
 
 from sampan.api.selectors import Selector
+from sampan.scheduler.arrays import Index
 from sampan.scheduler.ask import Ask
-from sampan.scheduler.columns import Held, Index, Table
+from sampan.scheduler.columns import Held, Table
 from sampan.scheduler.demand import Demand, HostPort
 from sampan.scheduler.place import Placer
 from sampan.scheduler.room import collide

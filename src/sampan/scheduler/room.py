@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from sampan.scheduler.arrays import Amounts, Mask, Ratings, Rows
 from sampan.scheduler.ask import Ask
-from sampan.scheduler.columns import CPU, MEMORY, Amounts, Mask, Ratings, Rows, Table
+from sampan.scheduler.columns import CPU, MEMORY, Table
 from sampan.scheduler.demand import ATTACHMENT, GPU_SHARE, WHOLE_GPU, HostPort, is_gpu
 from sampan.scheduler.words import written
 

@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from sampan.scheduler.arrays import Mask, Ratings, Rows
 from sampan.scheduler.ask import Ask
-from sampan.scheduler.columns import Mask, Ratings, Rows, Table
+from sampan.scheduler.columns import Table
 
 
 class Cure(Enum):

@@ -7,8 +7,9 @@ import numpy as np
 
 from sampan.api.objects import Taint
 from sampan.api.selectors import Requirement
+from sampan.scheduler.arrays import Mask, Ratings, Rows
 from sampan.scheduler.ask import Ask
-from sampan.scheduler.columns import Mask, Ratings, Rows, Table
+from sampan.scheduler.columns import Table
 from sampan.scheduler.demand import Demand, NodeTerm
 
 CORDONED: Final = Taint("node.kubernetes.io/unschedulable", "", "NoSchedule")
