@@ -7,7 +7,7 @@ from sampan.api import kinds
 from sampan.api.errors import Cause
 from sampan.api.kinds import Kind
 from sampan.api.objects import Object
-from sampan.apiserver.validation import cluster, metadata, pods, services, workloads
+from sampan.apiserver.validation import batch, cluster, metadata, pods, services, workloads
 
 Rule = Callable[[Object], Iterable[Cause]]
 UpdateRule = Callable[[Object, Object], Iterable[Cause]]
@@ -16,11 +16,11 @@ _RULES: Final[Mapping[str, Rule]] = {
     kinds.PODS.resource: pods.validate_pod,
     kinds.DEPLOYMENTS.resource: workloads.validate_deployment,
     kinds.REPLICA_SETS.resource: workloads.validate_replicated,
-    kinds.STATEFUL_SETS.resource: workloads.validate_replicated,
-    kinds.DAEMON_SETS.resource: workloads.validate_replicated,
+    kinds.STATEFUL_SETS.resource: workloads.validate_stateful_set,
+    kinds.DAEMON_SETS.resource: workloads.validate_daemon_set,
     kinds.REPLICATION_CONTROLLERS.resource: workloads.validate_replication_controller,
-    kinds.JOBS.resource: workloads.validate_job,
-    kinds.CRON_JOBS.resource: workloads.validate_cron_job,
+    kinds.JOBS.resource: batch.validate_job,
+    kinds.CRON_JOBS.resource: batch.validate_cron_job,
     kinds.SERVICES.resource: services.validate_service,
     kinds.CONFIGMAPS.resource: cluster.validate_config_map,
     kinds.SECRETS.resource: cluster.validate_secret,
@@ -35,7 +35,7 @@ _UPDATE_RULES: Final[Mapping[str, UpdateRule]] = {
     kinds.REPLICA_SETS.resource: workloads.validate_selector_kept,
     kinds.DAEMON_SETS.resource: workloads.validate_selector_kept,
     kinds.STATEFUL_SETS.resource: workloads.validate_stateful_set_update,
-    kinds.JOBS.resource: workloads.validate_job_update,
+    kinds.JOBS.resource: batch.validate_job_update,
     kinds.SERVICES.resource: services.validate_service_update,
     kinds.ENDPOINT_SLICES.resource: services.validate_endpoint_slice_update,
     kinds.CONFIGMAPS.resource: cluster.validate_immutable_data,

@@ -1,7 +1,7 @@
-"""Rules of what makes Pods. Source: Kubernetes, apps/validation and batch/validation."""
+"""Rules of what keeps Pods. Source: Kubernetes, pkg/apis/apps/validation."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any, Final
 
 from sampan.api.errors import Cause
@@ -14,7 +14,7 @@ from sampan.apiserver.validation.pods import validate_template
 
 _OPERATORS: Final = ("In", "NotIn", "Exists", "DoesNotExist")
 _PERCENT: Final = re.compile(r"\d+%")
-_IMMUTABLE: Final = "field is immutable"
+IMMUTABLE: Final = "field is immutable"
 _STATEFUL: Final = (
     "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', "
     "'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and "
@@ -24,16 +24,18 @@ _STATEFUL_MUTABLE: Final = frozenset({
     "replicas", "ordinals", "template", "updateStrategy", "revisionHistoryLimit",
     "persistentVolumeClaimRetentionPolicy", "minReadySeconds",
 })  # fmt: skip
-_CRON: Final = re.compile(r"@(yearly|annually|monthly|weekly|daily|midnight|hourly)|@every \S+")
-_CRON_FIELDS: Final = 5
+_STRATEGIES: Final = ("RollingUpdate", "OnDelete")
+_MANAGEMENT: Final = ("OrderedReady", "Parallel")
+_RETENTION: Final = ("Delete", "Retain")
+_NOTHING: Final = (0, "0%")
 
 
 def validate_replicated(obj: Object) -> Iterator[Cause]:
     """Rules that all workloads with a selector and a template share."""
     spec = obj.get("spec") or {}
-    yield from _not_negative(spec, "replicas", "minReadySeconds", "revisionHistoryLimit")
+    yield from not_negative(spec, "replicas", "minReadySeconds", "revisionHistoryLimit")
     yield from _validate_selector(spec)
-    yield from _validate_template(spec, ("Always",))
+    yield from validate_pods_of(spec, ("Always",))
 
 
 def validate_deployment(obj: Object) -> Iterator[Cause]:
@@ -59,7 +61,7 @@ def _validate_strategy(strategy: Object) -> Iterator[Cause]:
             yield from _validate_share(
                 rolling.get(field, 0), f"spec.strategy.rollingUpdate.{field}"
             )
-        if all(rolling.get(field) in (0, "0%") for field in ("maxUnavailable", "maxSurge")):
+        if all(rolling.get(field) in _NOTHING for field in ("maxUnavailable", "maxSurge")):
             why = "may not be 0 when `maxSurge` is 0"
             yield bad_value("spec.strategy.rollingUpdate.maxUnavailable", 0, why)
 
@@ -78,14 +80,14 @@ def _validate_share(share: Any, field: str) -> Iterator[Cause]:
 
 def validate_replication_controller(obj: Object) -> Iterator[Cause]:
     spec = obj.get("spec") or {}
-    yield from _not_negative(spec, "replicas", "minReadySeconds")
+    yield from not_negative(spec, "replicas", "minReadySeconds")
     selector = spec.get("selector") or {}
     if not selector:
         yield required("spec.selector")
     labels = _template_labels(spec)
     if selector and any(labels.get(key) != value for key, value in selector.items()):
         yield _mismatch(labels)
-    yield from _validate_template(spec, ("Always",))
+    yield from validate_pods_of(spec, ("Always",))
 
 
 def _validate_selector(spec: Object) -> Iterator[Cause]:
@@ -138,7 +140,7 @@ def validate_label_selector(raw: Object, field: str) -> Iterator[Cause]:
             yield not_allowed(f"{here}.values", why)
 
 
-def _validate_template(spec: Object, policies: tuple[str, ...]) -> Iterator[Cause]:
+def validate_pods_of(spec: Object, policies: tuple[str, ...]) -> Iterator[Cause]:
     template = spec.get("template")
     if template is None:
         yield required("spec.template")
@@ -150,38 +152,56 @@ def _validate_template(spec: Object, policies: tuple[str, ...]) -> Iterator[Caus
         yield unsupported("spec.template.spec.restartPolicy", policy, policies)
 
 
-def _not_negative(spec: Object, *fields: str) -> Iterator[Cause]:
+def not_negative(part: Object, *fields: str, under: str = "spec") -> Iterator[Cause]:
     for field in fields:
-        if (value := spec.get(field, 0)) < 0:
-            yield bad_value(f"spec.{field}", value, "must be greater than or equal to 0")
+        if (value := part.get(field) or 0) < 0:
+            yield bad_value(f"{under}.{field}", value, "must be greater than or equal to 0")
 
 
-def validate_job(obj: Object) -> Iterator[Cause]:
+def validate_stateful_set(obj: Object) -> Iterator[Cause]:
+    yield from validate_replicated(obj)
     spec = obj.get("spec") or {}
-    yield from _validate_job_spec(spec)
+    policy = spec.get("podManagementPolicy")
+    if policy not in _MANAGEMENT:
+        yield unsupported("spec.podManagementPolicy", policy or "", _MANAGEMENT)
+    rolling = yield from _rolling_update(spec)
+    yield from not_negative(rolling, "partition", under="spec.updateStrategy.rollingUpdate")
+    if (most := rolling.get("maxUnavailable")) is not None:
+        field = "spec.updateStrategy.rollingUpdate.maxUnavailable"
+        yield from _validate_share(most, field)
+        if most in _NOTHING:
+            yield bad_value(field, most, "cannot be 0")
+    yield from not_negative(spec.get("ordinals") or {}, "start", under="spec.ordinals")
+    for field, choice in (spec.get("persistentVolumeClaimRetentionPolicy") or {}).items():
+        if choice not in _RETENTION:
+            where = f"spec.persistentVolumeClaimRetentionPolicy.{field}"
+            yield unsupported(where, choice, _RETENTION)
 
 
-def _validate_job_spec(spec: Object) -> Iterator[Cause]:
-    fields = ("parallelism", "completions", "backoffLimit", "ttlSecondsAfterFinished")
-    yield from _not_negative(spec, *fields)
-    yield from _validate_template(spec, ("OnFailure", "Never"))
+def validate_daemon_set(obj: Object) -> Iterator[Cause]:
+    yield from validate_replicated(obj)
+    rolling = yield from _rolling_update(obj.get("spec") or {})
+    shares = [rolling.get(field, 0) for field in ("maxUnavailable", "maxSurge")]
+    for field, share in zip(("maxUnavailable", "maxSurge"), shares, strict=True):
+        yield from _validate_share(share, f"spec.updateStrategy.rollingUpdate.{field}")
+    field = "spec.updateStrategy.rollingUpdate"
+    if rolling and all(share in _NOTHING for share in shares):
+        yield required(f"{field}.maxUnavailable", "cannot be 0 when maxSurge is 0")
+    elif rolling and all(share not in _NOTHING for share in shares):
+        why = "may not be set when maxUnavailable is non-zero"
+        yield bad_value(f"{field}.maxSurge", shares[1], why)
 
 
-def validate_cron_job(obj: Object) -> Iterator[Cause]:
-    spec = obj.get("spec") or {}
-    schedule = spec.get("schedule", "")
-    if not schedule:
-        yield required("spec.schedule")
-    elif not _CRON.fullmatch(schedule) and len(schedule.split()) != _CRON_FIELDS:
-        why = f"expected exactly 5 fields, found {len(schedule.split())}: [{schedule}]"
-        yield bad_value("spec.schedule", schedule, why)
-    policies = ("Allow", "Forbid", "Replace")
-    if (policy := spec.get("concurrencyPolicy")) not in policies:
-        yield unsupported("spec.concurrencyPolicy", policy or "", policies)
-    template = (spec.get("jobTemplate") or {}).get("spec") or {}
-    for cause in _validate_job_spec(template):
-        field = f"spec.jobTemplate.{cause.field}"
-        yield Cause(cause.reason, cause.message, field)
+def _rolling_update(spec: Object) -> Generator[Cause, None, Object]:
+    """Check the kind of an updateStrategy, and return what it says of rolling updates."""
+    strategy = spec.get("updateStrategy") or {}
+    rolling: Object = strategy.get("rollingUpdate") or {}
+    if (kind := strategy.get("type")) not in _STRATEGIES:
+        yield unsupported("spec.updateStrategy.type", kind or "", _STRATEGIES)
+    elif kind == "OnDelete" and rolling:
+        why = "only allowed for updateStrategy 'RollingUpdate'"
+        yield bad_value("spec.updateStrategy.rollingUpdate", "{}", why)
+    return rolling
 
 
 def validate_selector_kept(old: Object, new: Object) -> Iterator[Cause]:
@@ -189,7 +209,7 @@ def validate_selector_kept(old: Object, new: Object) -> Iterator[Cause]:
     if before != after:
         yield Cause(
             "FieldValueInvalid",
-            f"Invalid value: {_go_selector(after)}: {_IMMUTABLE}",
+            f"Invalid value: {_go_selector(after)}: {IMMUTABLE}",
             "spec.selector",
         )
 
@@ -210,10 +230,3 @@ def validate_stateful_set_update(old: Object, new: Object) -> Iterator[Cause]:
     )
     if before != after:
         yield not_allowed("spec", _STATEFUL)
-
-
-def validate_job_update(old: Object, new: Object) -> Iterator[Cause]:
-    for field in ("completions", "selector", "completionMode", "template"):
-        before, after = old["spec"].get(field), new["spec"].get(field)
-        if before != after and not (field == "template" and old["spec"].get("suspend")):
-            yield bad_value(f"spec.{field}", "", _IMMUTABLE)
