@@ -120,7 +120,9 @@ def test_a_rule_that_fails_again_and_again_rests_and_is_then_tried_again(tmp_pat
         ("import no_such_module", "ModuleNotFoundError"),
         ("WEIGHTS = {'score_x': 1}", "WEIGHTS['score_x']"),
         ("def score_x(pod, nodes): return 1\nWEIGHTS = {'score_x': -1}", "WEIGHTS['score_x']"),
-        ("PROFILES = {'mine': 'tetris'}", "which is none of spread"),
+        ("PROFILES = {'mine': 'tetris'}", "PROFILES['mine']: 'tetris' is none of spread"),
+        ("PROFILES = {'mine': {'shape': []}}", "PROFILES['mine']: 'weights'"),
+        ("PROFILES = {'m': {'shape': [(9, 0), (0, 1)], 'weights': {'cpu': 1}}}", "in order"),
     ],
 )
 def test_a_file_that_makes_no_sense_is_refused_with_the_reason(
@@ -129,6 +131,16 @@ def test_a_file_that_makes_no_sense_is_refused_with_the_reason(
     with pytest.raises(BadRules, match=r"rules\.py") as raised:
         load(written(tmp_path, text))
     assert says in str(raised.value)
+
+
+def test_a_profile_may_follow_a_shape(tmp_path: Path) -> None:
+    shape = "{'shape': [(0, 0), (100, 10)], 'weights': {'cpu': 1}}"
+    bench = Bench(
+        written(tmp_path, f"PROFILES = {{'packer': {shape}}}"), node("a"), node("b"), node("c")
+    )
+    placed = [bench.place(pod(cpu="1", schedulerName="packer")) for _ in range(4)]
+    assert len(set(placed)) == 1
+    assert len({bench.place(pod(cpu="1")) for _ in range(4)}) > 1
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:

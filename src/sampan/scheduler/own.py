@@ -19,7 +19,7 @@ import runpy
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from time import monotonic, perf_counter
@@ -33,8 +33,13 @@ from sampan.scheduler.arrays import Amounts, Mask, Ratings, Rows
 from sampan.scheduler.ask import Ask
 from sampan.scheduler.columns import Table
 from sampan.scheduler.demand import Demand
-from sampan.scheduler.policies import POLICIES
-from sampan.scheduler.profile import DEFAULT, Profiles, profiles, with_own, with_policy
+from sampan.scheduler.policies import (
+    ABOVE_ALL,
+    POLICIES,
+    Policy,
+    requested_to_capacity_ratio,
+)
+from sampan.scheduler.profile import DEFAULT, Profiles, profiles, with_own
 from sampan.scheduler.rules import Cure, Filter, Score
 from sampan.scheduler.standing import count
 
@@ -252,15 +257,35 @@ def load(path: Path, sandbox: Sandbox | None = None) -> OwnRules:
 
 
 def _profiles(
-    path: Path, named: Mapping[str, str], filters: list[Filter], scores: list[Score]
+    path: Path, named: Mapping[str, Any], filters: list[Filter], scores: list[Score]
 ) -> Profiles:
-    for scheduler, word in named.items():
-        if word not in POLICIES:
-            known = ", ".join(POLICIES)
-            raise BadRules(f"{path}: PROFILES[{scheduler!r}] is {word!r}, which is none of {known}")
     built_in = profiles(with_own(DEFAULT, filters, scores))
-    chosen = {name: with_own(with_policy(word), filters, scores) for name, word in named.items()}
+    chosen = {}
+    for scheduler, wanted in named.items():
+        try:
+            policy = policy_of(wanted)
+        except (LookupError, TypeError, ValueError) as error:
+            raise BadRules(f"{path}: PROFILES[{scheduler!r}]: {error}") from error
+        chosen[scheduler] = with_own(replace(DEFAULT, policy=policy), filters, scores)
     return {**built_in, **chosen}
+
+
+def policy_of(wanted: Any) -> Policy:
+    """Return the policy of a word, or of a shape (kube-scheduler's RequestedToCapacityRatio).
+
+    A shape is `{"shape": [(0, 0), (100, 10)], "weights": {"cpu": 1, "memory": 1}}`: scores from
+    0 to 10 by percent in use, and how much each resource counts.
+    """
+    if isinstance(wanted, str):
+        if wanted not in POLICIES:
+            raise LookupError(f"{wanted!r} is none of {', '.join(POLICIES)}")
+        return POLICIES[wanted]
+    points = [(float(use), float(score)) for use, score in wanted["shape"]]
+    weights = {str(name): float(weight) for name, weight in wanted["weights"].items()}
+    if points != sorted(points) or not points or sum(weights.values()) <= 0:
+        raise ValueError("its shape must be points in order, and its weights more than nothing")
+    rates = requested_to_capacity_ratio(points, weights)
+    return Policy(room=(Score("RequestedToCapacityRatio", ABOVE_ALL, rates),))
 
 
 def _filter(name: str, rule: Rule, fence: Sandbox) -> Filter:
