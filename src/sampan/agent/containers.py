@@ -19,6 +19,7 @@ from sampan.agent.handlers import Target
 from sampan.agent.hooks import run_hook
 from sampan.agent.memory import Waiting, restart_pause
 from sampan.agent.record import Record
+from sampan.agent.rotation import remove_log
 from sampan.agent.runtime import Container, ContainerConfig, Missing, Mount, RuntimeFailure, State
 from sampan.agent.sandboxes import HOSTS, Sandboxes, make_directory
 from sampan.agent.spec import ContainerSpec, Handler
@@ -209,7 +210,11 @@ class Containers:
 
     async def remove(self, record: Record, step: plan.Remove) -> None:
         await self._tools.runtime.remove_container(step.id)
+        run = next((c for c in record.seen.containers if c.id == step.id), None)
         record.seen = record.seen.without_container(step.id)
+        if run and run.log_path:
+            remove_log(Path(run.log_path))
+            self._message_file(record, run.name, run.attempt).unlink(missing_ok=True)
 
     # Looking
 

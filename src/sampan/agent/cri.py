@@ -118,6 +118,10 @@ class CriRuntime:
         request = cri.RemoveContainerRequest(container_id=container)
         await _unless_missing(_ask(self._runtime.RemoveContainer, request))
 
+    async def reopen_log(self, container: str) -> None:
+        request = cri.ReopenContainerLogRequest(container_id=container)
+        await _ask(self._runtime.ReopenContainerLog, request)
+
     async def exec(self, container: str, command: Sequence[str], timeout: float) -> ExecResult:  # noqa: ASYNC109 - the runtime keeps the time
         request = cri.ExecSyncRequest(
             container_id=container, cmd=command, timeout=max(round(timeout), 1) if timeout else 0

@@ -18,7 +18,7 @@ from sampan.agent.containerconfig import Cluster
 from sampan.agent.env import ConfigError
 from sampan.agent.events import Events
 from sampan.agent.lookout import Lookout
-from sampan.agent.memory import recall
+from sampan.agent.memory import Seen, recall
 from sampan.agent.network_acks import Farewells, Unfinished, left
 from sampan.agent.payload import is_payload
 from sampan.agent.plan import CheckAgain, Situation, plan
@@ -27,10 +27,8 @@ from sampan.agent.pulls import Images
 from sampan.agent.record import Record, downward, only_status
 from sampan.agent.reporter import LATER, Reporter
 from sampan.agent.resources import node_capacity
-from sampan.agent.runtime import (
-    Runtime,
-    RuntimeFailure,
-)
+from sampan.agent.rotation import Rotation
+from sampan.agent.runtime import Container, Runtime, RuntimeFailure
 from sampan.agent.sources import Answers, Sources
 from sampan.agent.spec import NodePod
 from sampan.agent.tools import Connected, Tools
@@ -121,6 +119,7 @@ class Pods:
         self._prober = Prober(
             runtime, self._events, config.node_ip, spawn=self._spawn, poke=self._poke, now=now
         )
+        self._rotation = Rotation(runtime, self._containers_running, now)
         self._cache.subscribe(self._changed)
         neighbours.subscribe(self._neighbour_changed)
 
@@ -140,6 +139,7 @@ class Pods:
                 group.create_task(self._events.run())
                 group.create_task(self._reporter.run())
                 group.create_task(self._claims.run())
+                group.create_task(self._rotation.run())
                 group.create_task(self._farewells.run())
                 async for uid in self._queue:
                     group.create_task(self._attend(uid))
@@ -149,6 +149,13 @@ class Pods:
     def live(self) -> Iterable[NodePod]:
         """The Pods that this node cares for now."""
         return [record.pod for record in self._records.values() if not record.gone]
+
+    def running(self) -> Iterable[tuple[NodePod, Seen]]:
+        """The same, each with what the runtime shows of it."""
+        return [(r.pod, r.seen) for r in self._records.values() if not r.gone]
+
+    def _containers_running(self) -> Iterable[Container]:
+        return [c for r in self._records.values() for c in r.seen.containers if c.running]
 
     # One Pod
 

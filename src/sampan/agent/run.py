@@ -9,6 +9,7 @@ import logging
 import os
 from collections.abc import Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
 
@@ -23,6 +24,7 @@ from sampan.agent.network_acks import connections
 from sampan.agent.node import NodeAgent, keep_lease
 from sampan.agent.pods import Pods
 from sampan.agent.registries import NodeRuntime
+from sampan.agent.stats import Stats
 from sampan.agent.streams.attach import serve_attach
 from sampan.agent.streams.containerd import Containerd, open_containerd
 from sampan.agent.streams.containers import reason
@@ -78,6 +80,7 @@ class Node:
             connected=self._network.policies.connected,
         )
         self._agent = NodeAgent(config, client, self._prepare_network)
+        self._stats = Stats(config, self._pods.running, lambda: datetime.now(UTC))
         self._runtime_ready = asyncio.Event()
         self._network_ready = asyncio.Event()
         self._images_changed = asyncio.Event()
@@ -96,6 +99,7 @@ class Node:
                 "tunnel": Tunnel(self._client, self._verbs()).run,
                 "images": self._load_images,
                 "image list": self._list_images,
+                "stats": self._stats.run,
             }
         )
 
@@ -106,6 +110,7 @@ class Node:
             "attach": partial(serve_attach, self._containerd),
             "portforward": partial(serve_portforward, self._containerd),
             "load-image": self._load_image,
+            "stats": self._stats.serve,
         }
 
     async def _find_pod(self, namespace: str, name: str) -> Object:

@@ -240,6 +240,9 @@ class Runtime(Protocol):
 
     async def remove_container(self, container: str) -> None: ...
 
+    async def reopen_log(self, container: str) -> None:
+        """Go on in a new file, because the log of a running container was renamed."""
+
     async def exec(self, container: str, command: Sequence[str], timeout: float) -> ExecResult:  # noqa: ASYNC109 - the runtime keeps the time
         """Run *command* inside; raise TimedOut after *timeout* seconds (0 is none)."""
 

@@ -8,6 +8,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
@@ -60,6 +61,10 @@ def succeed(_container: Container, _command: Sequence[str]) -> ExecResult:
 def loop_time() -> datetime:
     """The event loop's time as a date, so that virtual time moves it."""
     return EPOCH + timedelta(seconds=asyncio.get_running_loop().time())
+
+
+def _touch(path: str) -> None:
+    Path(path).touch()
 
 
 class FakeRuntime:
@@ -239,6 +244,10 @@ class FakeRuntime:
         await self._enter("remove_container", container)
         if container in self._containers:
             self._forget(container)
+
+    async def reopen_log(self, container: str) -> None:
+        await self._enter("reopen_log", container)
+        _touch(self._known(container).log_path)
 
     async def exec(self, container: str, command: Sequence[str], timeout: float) -> ExecResult:  # noqa: ASYNC109 - the port's
         await self._enter("exec", container)

@@ -18,6 +18,7 @@ from sampan.apiserver.http import answers
 from sampan.apiserver.http.exchange import Exchange
 from sampan.apiserver.http.metrics import TYPE, Metrics
 from sampan.apiserver.http.negotiate import JSON
+from sampan.apiserver.http.stats import GROUP as METRICS
 from sampan.apiserver.interface import Kinds
 from sampan.apiserver.openapi import OpenApi
 from sampan.apiserver.tokens import Tokens
@@ -59,7 +60,7 @@ class Info:
         """The documents of what is served now."""
         if self._edition != self._catalog.edition:
             self._edition = self._catalog.edition
-            self._documents = self._documents.of(self._kinds)
+            self._documents = self._documents.of([k for k in self._kinds if k.group != METRICS])
         return self._documents
 
     async def serve(self, exchange: Exchange) -> web.StreamResponse:  # noqa: PLR0911 - a line a path

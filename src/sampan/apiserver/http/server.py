@@ -24,6 +24,7 @@ from sampan.apiserver.http.proxy import Proxy
 from sampan.apiserver.http.resources import Resources
 from sampan.apiserver.http.restriction import NodeRestriction
 from sampan.apiserver.http.special import Special
+from sampan.apiserver.http.stats import NodeStats, WithMetrics
 from sampan.apiserver.http.streams import Streams
 from sampan.apiserver.http.watches import Watches
 from sampan.apiserver.images import Archives
@@ -78,24 +79,28 @@ class ApiServer:
         restriction = NodeRestriction(registry)
         portforward = PortForward(streams, self._tunnels)
         proxy = Proxy(registry, self._tunnels)
+        stats = NodeStats(registry, self._tunnels)
+        served = WithMetrics(registry.catalog)
         return Handler(
             authenticator=Authenticator(tokens, self._policies.current),
             policies=self._policies,
             restriction=restriction,
             resources=Resources(registry, self._watches, self._policies.current, self._finisher),
-            special=Special(self._policies, restriction, tokens, streams, portforward, proxy),
+            special=Special(
+                self._policies, restriction, tokens, streams, portforward, proxy, stats
+            ),
             nodes=Nodes(self._tunnels, images),
             joining=Joining(self._pki, facts),
             info=Info(
                 settings.advertise or f"127.0.0.1:{settings.port}",
-                registry.catalog,
+                served,
                 tokens,
                 self._metrics,
                 ready=lambda: self._policies.ready,
                 gauges=self._gauges,
             ),
             metrics=self._metrics,
-            find=registry.catalog.find,
+            find=served.find,
         )
 
     def _gauges(self) -> Mapping[str, float]:

@@ -13,6 +13,8 @@ from sampan.apiserver.http.policies import Policies
 from sampan.apiserver.http.portforward import PortForward
 from sampan.apiserver.http.proxy import Proxy
 from sampan.apiserver.http.restriction import NodeRestriction
+from sampan.apiserver.http.stats import GROUP as METRICS
+from sampan.apiserver.http.stats import NodeStats
 from sampan.apiserver.http.streams import Streams
 from sampan.apiserver.reviews import Reviewer
 from sampan.apiserver.tokens import Tokens
@@ -31,7 +33,9 @@ class Special:
         streams: Streams,
         portforward: PortForward,
         proxy: Proxy,
+        stats: NodeStats,
     ) -> None:
+        self._stats = stats
         self._restriction = restriction
         self._policies = policies
         self._tokens = tokens
@@ -43,12 +47,15 @@ class Special:
             ("pods", "portforward"): portforward.serve,
             ("pods", "proxy"): proxy.serve,
             ("services", "proxy"): proxy.serve,
+            ("nodes", "proxy"): stats.proxy,
         }
 
     def find(self, target: Target) -> Serve | None:
         """Return what serves *target*, None if it is an object like any other."""
         if target.kind.kind in reviews.KINDS:
             return self._review
+        if target.kind.group == METRICS:
+            return self._stats.metrics
         if target.kind.group:
             return None
         return self._by_subresource.get((target.kind.plural, target.subresource))
