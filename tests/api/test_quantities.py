@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sampan.api.quantities import human_bytes, milli, parse, whole
+from sampan.api.quantities import human_bytes, milli, parse, whole, written
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,19 @@ def test_bytes_are_written_for_people() -> None:
     assert [human_bytes(n) for n in (0, 1023, 1536, 3 << 30, 5 << 41)] == [
         "0 B", "1023 B", "1.5 KiB", "3.0 GiB", "10.0 TiB",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("amount", "binary", "text"),
+    [
+        ("0", False, "0"), ("1500m", False, "1500m"), ("2", False, "2"), ("2000", False, "2k"),
+        ("1536Mi", True, "1536Mi"), ("1Gi", True, "1Gi"), ("1Gi", False, "1073741824"),
+        ("500", True, "500"), ("0.0000000001", False, "1n"),
+    ],
+)  # fmt: skip
+def test_amounts_are_written_in_the_largest_unit_that_leaves_them_whole(
+    amount: str,
+    binary: bool,  # noqa: FBT001 - a column of the table
+    text: str,
+) -> None:
+    assert written(parse(amount), binary=binary) == text

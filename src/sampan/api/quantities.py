@@ -16,6 +16,8 @@ _SUFFIXES: Final = {
     "Ki": Decimal(2) ** 10, "Mi": Decimal(2) ** 20, "Gi": Decimal(2) ** 30,
     "Ti": Decimal(2) ** 40, "Pi": Decimal(2) ** 50, "Ei": Decimal(2) ** 60,
 }  # fmt: skip
+_BINARY: Final = ("Ei", "Pi", "Ti", "Gi", "Mi", "Ki", "")
+_DECIMAL: Final = ("E", "P", "T", "G", "M", "k", "", "m", "u", "n")
 _FORM: Final = re.compile(
     r"([+-]?(?:\d+\.?\d*|\.\d+))(?:([eE][+-]?\d{1,3})|(n|u|m|k|[KMGTPE]i|[MGTPE])?)"
 )
@@ -51,3 +53,20 @@ def human_bytes(amount: int) -> str:
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1024
     return f"{value:.1f} TiB"
+
+
+def written(amount: Decimal, *, binary: bool = False) -> str:
+    """Write *amount* as Kubernetes does: in whole numbers of the largest unit that allows it."""
+    in_binary = binary and amount == amount.to_integral_value() and abs(amount) >= _SUFFIXES["Ki"]
+    if not amount:
+        return "0"
+    for unit in _BINARY if in_binary else _DECIMAL:
+        number = amount / _SUFFIXES[unit]
+        if number == number.to_integral_value():
+            return f"{number:.0f}{unit}"
+    return f"{(amount * _SUFFIXES['G']).to_integral_value(ROUND_CEILING):.0f}n"
+
+
+def is_binary(quantity: Quantity) -> bool:
+    """Whether *quantity* counts in powers of 1024."""
+    return str(quantity).endswith("i")

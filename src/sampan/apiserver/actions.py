@@ -8,6 +8,7 @@ from sampan.api.errors import BadRequest, NotFound, TooManyRequests
 from sampan.api.kinds import Kind
 from sampan.api.objects import Object
 from sampan.apiserver import schemas, surge
+from sampan.apiserver.admission import Attempt
 from sampan.apiserver.decoding import decoded
 from sampan.apiserver.entries import Answer
 from sampan.apiserver.interface import Call, DeleteOptions, Entry, Place, Written
@@ -50,7 +51,7 @@ class Actions:
         raise NotFound(f"nothing can be posted to {place.kind.resource}/{place.subresource}")
 
     async def _bind(self, place: Place, obj: Object, call: Call) -> Entry:
-        binding = decoded(BINDING, obj, call)
+        binding = await self._admitted(place, BINDING, decoded(BINDING, obj, call), call)
         now = self._clock()
         written = await self._writer.alter(
             kinds.PODS,
@@ -66,7 +67,7 @@ class Actions:
         found = await self._reader.find(kinds.PODS, place.namespace, place.name)
         if found is None:
             raise not_found(kinds.PODS, place.name)
-        eviction = decoded(EVICTION, obj, call)
+        eviction = await self._admitted(place, EVICTION, decoded(EVICTION, obj, call), call)
         options = _delete_options(eviction.get("deleteOptions") or {})
         coming = await self._start_replacement(place, found.object, options, call)
         try:
@@ -75,6 +76,23 @@ class Actions:
             raise surge.after_all(refusal, found.object, coming) from None
         await self._writer.delete(kinds.PODS, place.namespace, place.name, options, call)
         return _success(found.revision)
+
+    async def _admitted(self, place: Place, kind: Kind, posted: Object, call: Call) -> Object:
+        attempt = Attempt(
+            place.kind, "CREATE", place.namespace, place.name, call, posted,
+            subresource=place.subresource, shown_kind=kind,
+        )  # fmt: skip
+        await self._writer.admit(attempt)
+        return attempt.new
+
+    async def connect(self, place: Place, options: Object, call: Call) -> None:
+        """Let admission look at a connection to a subresource, which *options* describe."""
+        shown = Kind("", "v1", options["kind"], options["kind"].lower())
+        attempt = Attempt(
+            place.kind, "CONNECT", place.namespace, place.name, call, options,
+            subresource=place.subresource, shown_kind=shown,
+        )  # fmt: skip
+        await self._writer.admit(attempt)
 
     async def _spend_budget(self, place: Place, pod: Object, call: Call) -> None:
         budgets = await self._reader.all(BUDGETS, place.namespace)

@@ -4,7 +4,7 @@ The registry is the API without a wire: every rule about objects is behind it, a
 HTTP. Authentication and authorization happened before; admission happens inside.
 """
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any, Literal, Protocol
 
 from msgspec import Struct, field
@@ -14,6 +14,8 @@ from sampan.api.objects import Object
 from sampan.apiserver.identity import CONTROL_PLANE, User
 from sampan.client.interface import EventType, PatchType
 
+Caller = Callable[[Object, Object, float], Awaitable[Object]]
+"""Posts a body to what a clientConfig names, within seconds; raises ApiError."""
 FieldValidation = Literal["Strict", "Warn", "Ignore"]
 Propagation = Literal["Background", "Foreground", "Orphan"]
 
@@ -130,6 +132,12 @@ class Registry(Protocol):
 
     async def create(self, place: Place, obj: Object, call: Call) -> Entry:
         """Create *obj*; with a subresource (binding, eviction) post it to *place*."""
+
+    async def connect(self, place: Place, options: Object, call: Call) -> None:
+        """Raise if admission refuses a stream to *place*, such as exec, with these options."""
+
+    def call_with(self, call: Caller) -> None:
+        """Reach webhooks by *call* from now on."""
 
     async def update(self, place: Place, obj: Object, call: Call) -> Written: ...
 

@@ -27,7 +27,7 @@ from sampan.api.kinds import Kind
 from sampan.api.objects import Object
 from sampan.apiserver import conversion, furnishing, watching
 from sampan.apiserver.actions import Actions
-from sampan.apiserver.admission import Admission
+from sampan.apiserver.admission import Admission, Users
 from sampan.apiserver.allocation import Allocator
 from sampan.apiserver.custom.catalog import Catalog
 from sampan.apiserver.custom.conversion import Caller, Converter, no_webhook
@@ -84,7 +84,8 @@ class StoreRegistry:
         self._reader = Reader(store, self._entries, self._converter)
         self._lister = Lister(store, self._entries)
         self._allocator = Allocator(settings, SystemRandom())
-        admission = Admission(self._reader, self._furnish)
+        users = Users(self._reader, lambda: self.catalog.kinds, self._call)
+        admission = Admission(self._reader, self._furnish, users)
         self._writer = Writer(self._reader, admission, self._allocator, clock)
         self._actions = Actions(self._reader, self._writer, clock)
         self._expiry = Expiry(self._reader, self._writer, clock)
@@ -106,6 +107,7 @@ class StoreRegistry:
         for kind, obj in furnishing.of_api(self._settings):
             await self._make(kind, obj, renew=True)
         await self._keeper.settle()
+        await self._writer.settle()
 
     async def follow(self) -> None:
         """Carry out what definitions of custom resources ask for, until cancelled."""
@@ -179,6 +181,9 @@ class StoreRegistry:
             await self._expiry.one_more()
         await self._settled(kind, call)
         return turned(place.kind, entry)
+
+    async def connect(self, place: Place, options: Object, call: Call) -> None:
+        await self._actions.connect(place, options, call)
 
     async def update(self, place: Place, obj: Object, call: Call) -> Written:
         place = self._current(place)

@@ -6,15 +6,19 @@ resourceVersion fails at the check of that version.
 """
 
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
-from sampan.api.errors import AlreadyExists, ApiError, Cause, Conflict
+from sampan.api.errors import AlreadyExists, ApiError, Cause, Conflict, NotFound
 from sampan.api.kinds import DEFINITIONS, Kind
 from sampan.api.objects import Object
 from sampan.apiserver import allocation, defaults, deletion, metadata, schemas, strategy, validation
-from sampan.apiserver.admission import Admission, Attempt
+from sampan.apiserver.admission import Admission, Attempt, rules
+from sampan.apiserver.admission.attempt import delete_options
+from sampan.apiserver.admission.quota import Ledger
+from sampan.apiserver.admission.usage import QUOTAS
 from sampan.apiserver.allocation import Allocator, Holding, Refused, holding
 from sampan.apiserver.custom import definition
 from sampan.apiserver.custom.kind import CustomKind
@@ -32,12 +36,15 @@ from sampan.apiserver.problems import (
     not_found,
 )
 from sampan.apiserver.reading import Reader
+from sampan.apiserver.subresources import SCALE, scale_of, scaled
 from sampan.store.interface import ABSENT
 
 Make = Callable[[Object], Object]
 Clock = Callable[[], datetime]
 
 _TRIES: Final = 16
+_ADMITTED_BEFORE: Final = frozenset({"binding"})
+"""Subresources whose posted object was admitted before it came here."""
 _CREATED_BY_UPDATE: Final = frozenset({
     "leases.coordination.k8s.io", "services", "endpoints", "events", "limitranges",
     "roles.rbac.authorization.k8s.io", "rolebindings.rbac.authorization.k8s.io",
@@ -55,6 +62,7 @@ class Writer:
         self._admission = admission
         self._allocator = allocator
         self._clock = clock
+        self._ledger = Ledger(reader)
 
     async def create(self, kind: Kind, namespace: str, obj: Object, call: Call) -> Entry:
         copy = decoded(kind, obj, call)
@@ -85,21 +93,34 @@ class Writer:
             raise invalid(kind, name, causes)
         metadata.born(kind, obj, self._clock())
         strategy.finish_create(kind, obj)
+        attempt.object = obj
+        if not trusted:
+            await self._admission.check(attempt)
         if not managed.sound(obj):
             obj["metadata"].pop("managedFields", None)
             managed.created(kind, obj, _manager(call), self._clock())
+        async with self._charged(attempt):
+            if call.dry_run:
+                self._allocator.release(self._assign(kind, obj, None))
+                return Answer(0, obj)
+            entry, unsettled = await self._add(kind, namespace, obj)
+        if unsettled:
+            await self._ledger.settle(kind, namespace, self._put_status)
+        return entry
+
+    async def _add(self, kind: Kind, namespace: str, obj: Object) -> tuple[Entry, bool]:
+        """Write a new object; say as well whether quotas are to be settled."""
+        name = obj["metadata"]["name"]
         taken = self._assign(kind, obj, None)
-        if call.dry_run:
-            self._allocator.release(taken)
-            return Answer(0, obj)
         try:
-            return await self._keep(kind, kind.key(namespace, name), obj, ABSENT)
+            entry = await self._keep(kind, kind.key(namespace, name), obj, ABSENT)
         except Conflict:
             self._allocator.release(taken)
             raise already_exists(kind, name) from None
         except ApiError:
             self._allocator.release(taken)
             raise
+        return entry, self._ledger.record(kind, obj, entry.revision)
 
     async def _keep(self, kind: Kind, key: str, obj: Object, expect: int) -> Entry:
         """Store *obj*, in the version that its kind is kept in."""
@@ -143,44 +164,104 @@ class Writer:
         subresource: str = "",
         *,
         track: bool = True,
+        trusted: bool = False,
     ) -> Written:
         """Replace an object by what *make* makes of it: an own copy, or parts of what it got.
 
-        Without *track* the new object already says who owns its fields.
+        Without *track* the new object already says who owns its fields. What users set up cannot
+        hinder what is *trusted*.
         """
         for _ in range(_TRIES):
             found = await self._reader.find(kind, namespace, name)
             if found is None:
                 raise not_found(kind, name)
             old = found.object
-            new = prepared(kind, old, make(old), subresource)
+            attempt = Attempt(
+                kind, "UPDATE", namespace, name, call, make(old), old, subresource,
+                trusted=trusted,
+            )  # fmt: skip
+            new = attempt.object = await self._admitted(attempt, old)
             if _same(old, new):
                 return Written(found)
             if track:
                 new = managed.updated(kind, old, new, _manager(call), subresource, self._clock())
-            taken = self._assign(kind, new, old)
-            if call.dry_run:
-                self._allocator.release(taken)
-                return Written(Answer(found.revision, new))
-            try:
-                return Written(await self._put(kind, found.revision, old, new))
-            except ApiError as error:
-                self._allocator.release(taken)
-                if not isinstance(error, Conflict):
-                    raise
+            with suppress(Conflict):
+                async with self._charged(attempt):
+                    entry, unsettled = await self._change(found, new, kind, call)
+                if unsettled:
+                    await self._ledger.settle(kind, namespace, self._put_status)
+                return Written(entry)
         raise conflict(kind, name, subresource=subresource)
 
-    async def _put(self, kind: Kind, expect: int, old: Object, new: Object) -> Entry:
+    async def _admitted(self, attempt: Attempt, old: Object) -> Object:
+        """What an update makes of *old*, once admission has completed and checked it."""
+        kind, subresource = attempt.kind, attempt.subresource
+        if subresource in _ADMITTED_BEFORE:
+            return prepared(kind, old, attempt.new, subresource)
+        if subresource == "scale":
+            return await self._admitted_scale(attempt, old)
+        await self._admission.complete(attempt)
+        new = attempt.object = prepared(kind, old, attempt.new, subresource)
+        await self._admission.check(attempt)
+        return new
+
+    async def _admitted_scale(self, attempt: Attempt, old: Object) -> Object:
+        """The same where admission is shown the Scale, not what it is a part of."""
+        kind, proposed = attempt.kind, attempt.new
+        seen = replace(attempt, shown_kind=SCALE, old=scale_of(kind, old),
+                       object=scale_of(kind, proposed))  # fmt: skip
+        await self._admission.complete(seen)
+        new = prepared(kind, old, scaled(kind, proposed, seen.new), attempt.subresource)
+        seen.object = scale_of(kind, new)
+        await self._admission.check(seen)
+        return new
+
+    async def admit(self, attempt: Attempt) -> None:
+        """Let admission complete and check what is posted to a subresource, or connects to it."""
+        await self._admission.complete(attempt)
+        await self._admission.check(attempt)
+
+    def _charged(self, attempt: Attempt) -> AbstractAsyncContextManager[None]:
+        return nullcontext() if attempt.trusted else self._ledger.charged(attempt)
+
+    async def _change(
+        self, found: Entry, new: Object, kind: Kind, call: Call
+    ) -> tuple[Entry, bool]:
+        """Put *new* in the place of what was *found*; say whether quotas are to be settled."""
+        taken = self._assign(kind, new, found.object)
+        if call.dry_run:
+            self._allocator.release(taken)
+            return Answer(found.revision, new), False
+        try:
+            return await self._put(kind, found.revision, found.object, new)
+        except ApiError:
+            self._allocator.release(taken)
+            raise
+
+    async def _put(self, kind: Kind, expect: int, old: Object, new: Object) -> tuple[Entry, bool]:
         meta = new["metadata"]
         key = kind.key(meta.get("namespace", ""), meta["name"])
         if metadata.gone_with_update(new):
             revision = await self._store.write(key, None, expect=expect)
             self._entries.forget(key, revision)
             self._release(kind, old)
-            return Answer(revision, {**new, "metadata": {**meta, "resourceVersion": str(revision)}})
+            shown = {**new, "metadata": {**meta, "resourceVersion": str(revision)}}
+            return Answer(revision, shown), self._ledger.record(kind, old, revision, gone=True)
         entry = await self._keep(kind, key, {**new, "metadata": {**meta}}, expect)
         self._release(kind, old, new)
-        return entry
+        return entry, self._ledger.record(kind, new, entry.revision)
+
+    async def settle(self) -> None:
+        """Bring the status of all quotas up to date."""
+        for quota in await self._reader.all(QUOTAS):
+            await self._ledger.settle(QUOTAS, quota["metadata"]["namespace"], self._put_status)
+
+    async def _put_status(self, quota: Object, make: Make) -> None:
+        meta = quota["metadata"]
+        with suppress(NotFound, Conflict):
+            await self.alter(
+                QUOTAS, meta["namespace"], meta["name"], make, Call(), "status", trusted=True
+            )
 
     async def delete(
         self, kind: Kind, namespace: str, name: str, options: DeleteOptions, call: Call
@@ -193,23 +274,40 @@ class Writer:
                 raise not_found(kind, name)
             old = found.object
             metadata.check_delete_preconditions(kind, old, options.uid, options.revision)
+            attempt = Attempt(kind, "DELETE", namespace, name, call, None, old)
+            attempt.options = delete_options(options)
+            await self._admission.complete(attempt)
+            await self._admission.check(attempt)
             verdict = deletion.decide(kind, old, options, self._clock())
             if isinstance(verdict, deletion.Keep):
                 return old
-            try:
+            with suppress(Conflict):
                 if isinstance(verdict, deletion.Mark):
-                    if call.dry_run:
-                        return verdict.obj
-                    return (await self._put(kind, found.revision, old, verdict.obj)).object
-                if not call.dry_run:
-                    key = kind.key(namespace, name)
-                    revision = await self._store.write(key, None, expect=found.revision)
-                    self._entries.forget(key, revision)
-                    self._release(kind, old)
-            except Conflict:
-                continue
-            return _deleted(kind, old)
+                    return await self._mark(kind, found, verdict.obj, call)
+                await self._remove(kind, found, call)
+                return _deleted(kind, old)
         raise conflict(kind, name)
+
+    async def _mark(self, kind: Kind, found: Entry, marked: Object, call: Call) -> Object:
+        if call.dry_run:
+            return marked
+        entry, unsettled = await self._put(kind, found.revision, found.object, marked)
+        if unsettled:
+            namespace = marked["metadata"].get("namespace", "")
+            await self._ledger.settle(kind, namespace, self._put_status)
+        return entry.object
+
+    async def _remove(self, kind: Kind, found: Entry, call: Call) -> None:
+        if call.dry_run:
+            return
+        old = found.object
+        namespace = old["metadata"].get("namespace", "")
+        key = kind.key(namespace, old["metadata"]["name"])
+        revision = await self._store.write(key, None, expect=found.revision)
+        self._entries.forget(key, revision)
+        self._release(kind, old)
+        if self._ledger.record(kind, old, revision, gone=True):
+            await self._ledger.settle(kind, namespace, self._put_status)
 
     def _assign(self, kind: Kind, new: Object, old: Object | None) -> Holding:
         if kind.resource != "services":
@@ -260,7 +358,8 @@ def _broken(kind: Kind, obj: Object, old: Object | None = None) -> list[Cause]:
     if kind == DEFINITIONS and not causes:
         causes += definition.validate(obj)
     known = {cause.field for cause in causes}
-    return causes + [c for c in validation.validate(kind, obj) if c.field not in known]
+    broken = [*validation.validate(kind, obj), *rules.validate(kind, obj)]
+    return causes + [cause for cause in broken if cause.field not in known]
 
 
 def _same(old: Object, new: Object) -> bool:

@@ -6,7 +6,7 @@ from typing import Literal
 from sampan.api.errors import Forbidden
 from sampan.api.kinds import Kind
 from sampan.api.objects import Object
-from sampan.apiserver.interface import Call
+from sampan.apiserver.interface import Call, DeleteOptions
 from sampan.apiserver.problems import forbidden
 
 Operation = Literal["CREATE", "UPDATE", "DELETE", "CONNECT"]
@@ -48,3 +48,20 @@ class Attempt:
 
     def refused(self, why: str) -> Forbidden:
         return forbidden(self.kind, self.name, why)
+
+    def warn(self, text: str) -> None:
+        """Tell the client *text*, once however often the attempt is repeated."""
+        if text not in self.call.warnings:
+            self.call.warnings.append(text)
+
+
+def delete_options(options: DeleteOptions) -> Object:
+    """*options* as a `DeleteOptions` object of the API."""
+    conditions = {"uid": options.uid, "resourceVersion": options.revision}
+    fields = {
+        "gracePeriodSeconds": options.grace_seconds,
+        "propagationPolicy": options.propagation,
+        "preconditions": {k: v for k, v in conditions.items() if v is not None} or None,
+    }
+    told = {key: value for key, value in fields.items() if value is not None}
+    return {"kind": "DeleteOptions", "apiVersion": "meta.k8s.io/v1", **told}

@@ -12,7 +12,7 @@ from sampan.api.kinds import Kind
 from sampan.api.objects import Object
 from sampan.apiserver.custom import definition
 from sampan.apiserver.custom.kind import CustomKind
-from sampan.apiserver.defaults import cluster, pods, services, workloads
+from sampan.apiserver.defaults import admission, cluster, pods, services, workloads
 
 Defaulting = Callable[[Object], None]
 
@@ -41,6 +41,7 @@ _BY_RESOURCE: Final[Mapping[str, Defaulting]] = {
     kinds.ROLE_BINDINGS.resource: cluster.default_binding,
     kinds.CLUSTER_ROLE_BINDINGS.resource: cluster.default_binding,
     kinds.PRIORITY_CLASSES.resource: cluster.default_priority_class,
+    **admission.BY_RESOURCE,
     "customresourcedefinitions.apiextensions.k8s.io": definition.default,
 }
 

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 from cel_expr_python import cel
 from cel_expr_python.ext import ext_bindings, ext_math, ext_optional, ext_strings
 
-from sampan.apiserver.expressions import library, network
+from sampan.apiserver.expressions import authorizer, library, network
 
 TypeName = Literal["dyn", "bool", "int", "double", "string", "bytes", "timestamp", "list", "map"]
 
@@ -78,7 +78,9 @@ def _environment(variables: tuple[tuple[str, TypeName], ...]) -> Any:
             ext_optional.ExtOptional(),
             ext_bindings.ExtBindings(),
             # The last: it adds overloads to functions of those before it, and not the reverse.
-            cel.CelExtension("kubernetes", [*library.FUNCTIONS, *network.FUNCTIONS]),
+            cel.CelExtension(
+                "kubernetes", [*library.FUNCTIONS, *network.FUNCTIONS, *authorizer.FUNCTIONS]
+            ),
         ],
     )
 

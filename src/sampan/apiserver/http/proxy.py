@@ -58,7 +58,7 @@ class Proxy:
         params = {"namespace": backend.namespace, "pod": backend.pod, "port": backend.port}
         async with (
             self._tunnels.stream(backend.node, "portforward", params) as stream,
-            _connected(stream) as local,
+            connected(stream) as local,
             aiohttp.ClientSession(connector=_Connector(local), auto_decompress=False) as session,
         ):
             return await _relay(exchange, session, f"{name}:{backend.port}")
@@ -121,7 +121,7 @@ def _backends(slices: Iterable[Object], port: str) -> Iterator[Backend]:
 
 
 @asynccontextmanager
-async def _connected(stream: Any) -> AsyncIterator[socket.socket]:
+async def connected(stream: Any) -> AsyncIterator[socket.socket]:
     """Give a local socket whose other end is *stream*."""
     near, far = socket.socketpair()
     reader, writer = await asyncio.open_connection(sock=far)

@@ -11,6 +11,7 @@ from msgspec import Struct, ValidationError, convert
 
 from sampan.api.errors import BadRequest, Cause, Invalid
 from sampan.api.objects import View
+from sampan.apiserver.http.paths import Target
 from sampan.apiserver.identity import User
 from sampan.apiserver.interface import (
     Call,
@@ -172,6 +173,26 @@ def delete_options(query: Query, body: Any) -> tuple[DeleteOptions, bool]:
         propagation=cast("Propagation | None", policy),
     )
     return options, _dry_run(asked.dry_run or query.all("dryRun"))
+
+
+_STREAMS: Final = {
+    "exec": "PodExecOptions", "attach": "PodAttachOptions", "portforward": "PodPortForwardOptions",
+    "proxy": "PodProxyOptions",
+}  # fmt: skip
+
+
+def stream_options(query: Query, target: Target) -> dict[str, Any]:
+    """What a request for a stream asks for, as the object that admission looks at."""
+    kind = _STREAMS[target.subresource]
+    if target.kind.kind == "Service":
+        kind = "ServiceProxyOptions"
+    options: dict[str, Any] = {"kind": kind, "apiVersion": "v1"}
+    if target.subresource in {"exec", "attach"}:
+        options |= {name: True for name in ("stdin", "stdout", "stderr", "tty") if query.flag(name)}
+        options |= {"container": name} if (name := query.text("container")) else {}
+    if target.subresource == "exec":
+        options["command"] = list(query.all("command"))
+    return options
 
 
 def read(body: Any, shape: type[V], what: str) -> V:

@@ -10,6 +10,7 @@ from typing import Final
 from msgspec import Struct
 
 from sampan.apiserver.http.authn import Authenticator
+from sampan.apiserver.http.callouts import Callouts
 from sampan.apiserver.http.connection import Connections
 from sampan.apiserver.http.finishing import Finisher
 from sampan.apiserver.http.handler import Handler
@@ -67,6 +68,8 @@ class ApiServer:
         self._metrics = Metrics()
         self._finisher = Finisher()
         self._handler = self._assembled(registry)
+        self._callouts = Callouts(registry, self._tunnels)
+        registry.call_with(self._callouts)
         self.port = settings.port
         """The port that is listened on, once it is."""
 
@@ -87,7 +90,7 @@ class ApiServer:
             restriction=restriction,
             resources=Resources(registry, self._watches, self._policies.current, self._finisher),
             special=Special(
-                self._policies, restriction, tokens, streams, portforward, proxy, stats
+                registry, self._policies, restriction, tokens, streams, portforward, proxy, stats
             ),
             nodes=Nodes(self._tunnels, images),
             joining=Joining(self._pki, facts),
@@ -137,7 +140,11 @@ class ApiServer:
         connections = Connections(self._handler)
         servers = await self._listen(connections)
         try:
-            async with self._finisher.running(), asyncio.TaskGroup() as group:
+            async with (
+                self._callouts.running(),
+                self._finisher.running(),
+                asyncio.TaskGroup() as group,
+            ):
                 followers = [
                     group.create_task(self._policies.follow(), name="policies"),
                     group.create_task(self._registry.follow(), name="definitions"),

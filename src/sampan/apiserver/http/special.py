@@ -1,6 +1,7 @@
 """Resources that are not stored objects: reviews, tokens, and streams to and from Pods."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 from aiohttp import web
@@ -16,17 +17,20 @@ from sampan.apiserver.http.restriction import NodeRestriction
 from sampan.apiserver.http.stats import GROUP as METRICS
 from sampan.apiserver.http.stats import NodeStats
 from sampan.apiserver.http.streams import Streams
+from sampan.apiserver.interface import Place, Registry
 from sampan.apiserver.reviews import Reviewer
 from sampan.apiserver.tokens import Tokens
 
 Serve = Callable[[Exchange, Target], Awaitable[web.StreamResponse]]
 
 _CREATED: Final = 201
+_CONNECTS: Final = frozenset({"exec", "attach", "portforward", "proxy"})
 
 
 class Special:
     def __init__(
         self,
+        registry: Registry,
         policies: Policies,
         restriction: NodeRestriction,
         tokens: Tokens,
@@ -36,6 +40,7 @@ class Special:
         stats: NodeStats,
     ) -> None:
         self._stats = stats
+        self._registry = registry
         self._restriction = restriction
         self._policies = policies
         self._tokens = tokens
@@ -58,7 +63,19 @@ class Special:
             return self._stats.metrics
         if target.kind.group:
             return None
-        return self._by_subresource.get((target.kind.plural, target.subresource))
+        serve = self._by_subresource.get((target.kind.plural, target.subresource))
+        if serve and target.subresource in _CONNECTS:
+            return partial(self._connect, serve)
+        return serve
+
+    async def _connect(
+        self, serve: Serve, exchange: Exchange, target: Target
+    ) -> web.StreamResponse:
+        """Ask admission before the stream is opened."""
+        place = Place(target.kind, target.namespace, target.name, target.subresource)
+        call = queries.call(exchange.query, exchange.user, exchange.agent)
+        await self._registry.connect(place, queries.stream_options(exchange.query, target), call)
+        return await serve(exchange, target)
 
     async def _review(self, exchange: Exchange, target: Target) -> web.StreamResponse:
         reviewer = Reviewer(self._policies.current(), self._tokens)
