@@ -10,9 +10,10 @@ from sampan.api import kinds
 from sampan.api.objects import Object, Pod, Resource
 from sampan.api.time import micro_timestamp, timestamp
 from sampan.client.cache import Cache
+from sampan.client.events import EventRecorder
 from sampan.client.interface import PatchType
 from sampan.controllers.daemon_nodes import target
-from sampan.controllers.events import EventRecorder
+from sampan.controllers.events import ControllerEvents
 from sampan.controllers.loop import Loop
 from sampan.controllers.plan import Controller, Failure, World
 from sampan.controllers.roster import controllers, interests
@@ -29,7 +30,7 @@ async def running(
     """Run the controllers, *others* and (if wanted) Pods' agents while the block lasts."""
     cache = Cache(api, interests(which))
     recorder = EventRecorder(api, api.now)
-    loop = Loop(api, cache, which, recorder, now=api.now)
+    loop = Loop(api, cache, which, ControllerEvents(recorder), now=api.now)
     async with asyncio.TaskGroup() as group:
         works = [cache.run(), loop.run(), recorder.run(), *others]
         tasks = [group.create_task(work) for work in works]

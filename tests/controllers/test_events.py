@@ -3,8 +3,8 @@ import asyncio
 from sampan.api import kinds
 from sampan.api.errors import Forbidden
 from sampan.api.objects import Object
-from sampan.controllers import events
-from sampan.controllers.events import EventRecorder
+from sampan.client.events import EventRecorder, event_object
+from sampan.controllers.events import ControllerEvents
 from sampan.controllers.plan import RecordEvent
 from sampan.controllers.views import Deployment
 from tests.controllers.cluster import labelled, until
@@ -24,7 +24,7 @@ async def recorded(api: MemoryApi, *rounds: list[RecordEvent]) -> list[Object]:
         running = group.create_task(recorder.run())
         for round_ in rounds:
             for event in round_:
-                recorder.record(event, "test", name="web-1")
+                ControllerEvents(recorder).record(event, "test", name="web-1")
             await asyncio.sleep(1)
         running.cancel()
     return api.of(kinds.EVENTS)
@@ -54,10 +54,10 @@ async def test_an_event_that_was_deleted_is_made_anew() -> None:
     recorder = EventRecorder(api, api.now)
     async with asyncio.TaskGroup() as group:
         running = group.create_task(recorder.run())
-        recorder.record(told("a"), "test")
+        ControllerEvents(recorder).record(told("a"), "test")
         await until(lambda: len(api.of(kinds.EVENTS)) == 1)
         await api.delete(kinds.EVENTS, api.of(kinds.EVENTS)[0]["metadata"]["name"], "default")
-        recorder.record(told("a"), "test")
+        ControllerEvents(recorder).record(told("a"), "test")
         await until(lambda: len(api.of(kinds.EVENTS)) == 1)
         running.cancel()
     assert api.of(kinds.EVENTS)[0]["count"] == 1
@@ -75,5 +75,5 @@ def test_what_has_no_namespace_is_told_of_in_default() -> None:
     raw = labelled("Deployment", "web")
     del raw["metadata"]["namespace"]
     about = Deployment.of(raw)
-    event = events.event_object(RecordEvent(about, "R", "m"), "test", "", EPOCH)
+    event = event_object(about, "Normal", "R", "m", EPOCH)
     assert event["metadata"]["namespace"] == "default"

@@ -7,6 +7,7 @@ from typing import Final
 
 from sampan.api.objects import EndpointSlice, Pod, Resource, Service
 from sampan.client.cache import Cache, Index, Interest, by_node, by_owner
+from sampan.client.events import EventRecorder
 from sampan.client.interface import Client
 from sampan.controllers import (
     cronjob,
@@ -34,7 +35,7 @@ from sampan.controllers import (
     volume_binding,
     volume_reclaim,
 )
-from sampan.controllers.events import EventRecorder
+from sampan.controllers.events import ControllerEvents
 from sampan.controllers.loop import Loop, followed, wall_clock
 from sampan.controllers.plan import Controller
 from sampan.controllers.views import Deployment, ReplicaSet, by_label, by_orphan, by_selector
@@ -106,7 +107,7 @@ async def run_all(client: Client, *, ca_pem: str, now: Callable[[], datetime] = 
     everyone = controllers(ca_pem)
     cache = Cache(client, interests(everyone))
     recorder = EventRecorder(client, now)
-    loop = Loop(client, cache, everyone, recorder, now=now)
+    loop = Loop(client, cache, everyone, ControllerEvents(recorder), now=now)
     async with asyncio.TaskGroup() as group:
         group.create_task(recorder.run(), name="events")
         group.create_task(loop.run(), name="controllers")

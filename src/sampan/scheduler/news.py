@@ -1,15 +1,13 @@
 """What users are told: events, and the PodScheduled condition of Pods that have to wait.
 
 Written beside the decisions and never in their way. Of several conditions of one Pod only the
-last is written; when too many events wait, new ones are dropped, because they are only news.
+last is written.
 """
 
 import asyncio
-import logging
-from collections import OrderedDict
 from collections.abc import Callable
 from datetime import datetime
-from typing import Final, Literal
+from typing import Final
 
 from sampan.aio.backoff import Backoff
 from sampan.aio.queue import KeyedQueue
@@ -17,20 +15,11 @@ from sampan.api import kinds
 from sampan.api.errors import ApiError, Conflict, NotFound
 from sampan.api.objects import Object, condition
 from sampan.api.time import timestamp
+from sampan.client.events import EventRecorder, Severity, same_reason
 from sampan.client.interface import Client, PatchType
 from sampan.scheduler.views import Pod
 
-WAITING: Final = 10_000
-"""How many events may wait to be written."""
-REMEMBERED: Final = 4096
-"""How many events are kept in mind to be counted up instead of written again."""
 WRITERS: Final = 4
-PACE: Final = 0.01
-"""Seconds between two events while Pods wait for nodes: one costs as much as creating a Pod."""
-
-EventType = Literal["Normal", "Warning"]
-
-log = logging.getLogger(__name__)
 
 
 class News:
@@ -40,18 +29,13 @@ class News:
         """While *busy* says that Pods wait for nodes, Events come out slowly."""
         self._client = client
         self._now = now
-        self._busy = busy
-        self._events: asyncio.Queue[Object] = asyncio.Queue(WAITING)
-        self._written: OrderedDict[tuple[str, str], tuple[str, int]] = OrderedDict()
+        self._events = EventRecorder(client, now, same=same_reason, busy=busy)
         self._statuses: dict[str, tuple[Pod, Object]] = {}
         """What is still to be written of a Pod's status."""
         self._due: KeyedQueue[str] = KeyedQueue(Backoff(first=0.1, cap=60.0))
 
-    def event(self, pod: Pod, type_: EventType, reason: str, message: str) -> None:
-        try:
-            self._events.put_nowait(self._event(pod, type_, reason, message))
-        except asyncio.QueueFull:
-            log.debug("too many events waiting; dropped: %s %s", reason, message)
+    def event(self, pod: Pod, type_: Severity, reason: str, message: str) -> None:
+        self._events.record(pod, type_, reason, message, pod.spec.scheduler_name)
 
     def not_scheduled(self, pod: Pod, reason: str, message: str) -> None:
         """Set *pod*'s PodScheduled condition to False, if it does not say so already."""
@@ -86,7 +70,7 @@ class News:
     async def run(self) -> None:
         """Write what there is to tell, until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._write_events())
+            group.create_task(self._events.run())
             for _ in range(WRITERS):
                 group.create_task(self._write_statuses())
 
@@ -120,62 +104,3 @@ class News:
             _, newer = self._statuses.get(uid, (pod, {}))
             self._statuses[uid] = (pod, {**status, **newer})
             raise
-
-    async def _write_events(self) -> None:
-        while True:
-            event = await self._events.get()
-            if self._busy():
-                await asyncio.sleep(PACE)
-            try:
-                await self._write_event(event)
-            except (ApiError, OSError, TimeoutError) as error:
-                log.info("event %s: %s", event["reason"], error)
-
-    async def _write_event(self, event: Object) -> None:
-        """Write *event*, or count up the last one of the same reason about the same Pod."""
-        same = (event["involvedObject"]["uid"], event["reason"])
-        namespace = event["metadata"]["namespace"]
-        name, count = self._written.pop(same, ("", 0))
-        if name:
-            patch = {
-                "count": count + 1,
-                "message": event["message"],
-                "lastTimestamp": event["lastTimestamp"],
-            }
-            try:
-                await self._client.patch(kinds.EVENTS, name, patch, namespace)
-            except NotFound:
-                name, count = "", 0
-        if not name:
-            made = await self._client.create(kinds.EVENTS, event)
-            name = made["metadata"]["name"]
-        self._written[same] = (name, count + 1)
-        if len(self._written) > REMEMBERED:
-            self._written.popitem(last=False)
-
-    def _event(self, pod: Pod, type_: EventType, reason: str, message: str) -> Object:
-        meta, now = pod.metadata, self._now()
-        unique = format(int(now.timestamp() * 1e9), "x")
-        return {
-            "apiVersion": "v1",
-            "kind": "Event",
-            "metadata": {"generateName": f"{meta.name}.{unique}", "namespace": meta.namespace},
-            "involvedObject": {
-                "apiVersion": "v1",
-                "kind": "Pod",
-                "namespace": meta.namespace,
-                "name": meta.name,
-                "uid": meta.uid,
-                "resourceVersion": meta.resource_version,
-            },
-            "type": type_,
-            "reason": reason,
-            "message": message[:1024],
-            "count": 1,
-            "firstTimestamp": timestamp(now),
-            "lastTimestamp": timestamp(now),
-            "eventTime": None,
-            "source": {"component": pod.spec.scheduler_name},
-            "reportingComponent": pod.spec.scheduler_name,
-            "reportingInstance": "",
-        }
