@@ -33,7 +33,7 @@ APP = (
 )
 """The first process ends at SIGTERM, and its end kills the web server in the middle of its work."""
 REPLICAS = 10
-TIMEOUT = 5.0
+TIMEOUT = 10.0
 
 
 def objects(version: int) -> list[dict[str, Any]]:

@@ -54,6 +54,9 @@ class LabNode:
     def reach(self, *others: "LabNode") -> None:
         peers = [Peer(other.address, other.pods) for other in others]
         self.do(lambda: self.kernel.reach(peers))
+        self.program.know(peers)
+        change = self.program.take()
+        self.do(lambda: self.kernel.apply(change))
 
     def put(self, service: Object, *slices: Object) -> None:
         key = service["metadata"]["name"]

@@ -1,6 +1,7 @@
 """Ways to the Pods of other nodes: decided from what the kernel says, and set whole."""
 
 import socket
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
@@ -9,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from sampan.net import links, namespaces
-from sampan.net.links import GROUND, PEERS, STATIC, Neighbour, Route
+from sampan.net.links import GROUND, MAIN, PEERS, STATIC, Neighbour, Route
 from sampan.net.netlink import Netlink
-from sampan.net.overlay import OVERHEAD, Peer, plan
-from sampan.net.rules import VXLAN
+from sampan.net.overlay import EVERYWHERE, OVERHEAD, Overlay, Peer, plan
+from sampan.net.rules import FORWARDED, RETURNED, VXLAN
 from sampan.net.sysctl import forward_packets
 from tests.net.lab import Lab, LabNode, ask, call, needs_root, service, slice_of
 
@@ -27,22 +28,36 @@ def way_to(address: IPv4Address) -> Route | None:
 
 
 def test_a_peer_on_our_link_is_routed_to_directly() -> None:
-    made = plan([NEAR], way_to)
-    assert made.routes == {Route(NEAR.pods, "eth0", via=NEAR.address)}
-    assert not made.neighbours
-    assert not made.vteps
+    assert ordinary(plan([NEAR], way_to)) == {Route(NEAR.pods, "eth0", via=NEAR.address)}
 
 
 def test_a_peer_behind_a_router_is_tunnelled_to() -> None:
     made = plan([FAR], way_to)
     end, mac = IPv4Address("10.42.3.0"), links.mac_of(FAR.address)
-    assert made.routes == {Route(FAR.pods, VXLAN, via=end, onlink=True)}
+    assert ordinary(made) == {Route(FAR.pods, VXLAN, via=end, onlink=True)}
     assert made.neighbours == {Neighbour(end, mac)}
     assert made.vteps == {Neighbour(FAR.address, mac)}
 
 
 def test_a_peer_that_cannot_be_reached_now_gets_a_tunnel_for_later() -> None:
     assert plan([FAR], lambda _: None) == plan([FAR], way_to)
+
+
+def ordinary(made: Overlay) -> set[Route]:
+    return {route for route in made.routes if route.table == MAIN}
+
+
+def test_callers_from_outside_are_brought_through_the_tunnel_and_back() -> None:
+    made = plan([NEAR, FAR], way_to)
+    tables = {detour.mark: detour.table for detour in made.detours}
+    forwarding = tables.pop(FORWARDED)
+    there = {r.to for r in made.routes if r.table == forwarding}
+    assert there == {NEAR.pods, FAR.pods}
+    back = {r.table: (r.to, r.device, r.via) for r in made.routes}
+    for peer in (NEAR, FAR):
+        end = peer.pods.network_address
+        assert back[tables[RETURNED | peer.number]] == (EVERYWHERE, VXLAN, end)
+    assert len(tables) == 2
 
 
 class Routed(Lab):
@@ -125,6 +140,22 @@ def test_packets_cross_a_router_in_a_tunnel(routed: Routed) -> None:
 
 
 @needs_root
+def test_a_caller_behind_the_router_keeps_its_address_on_the_way_to_another_nodes_pod(
+    routed: Routed,
+) -> None:
+    one, other = routed.nodes
+    b = other.pod(2)
+    routed.answer(b, 8080, "b")
+    port = {"port": 80, "protocol": "TCP", "nodePort": 30080}
+    for node in routed.nodes:
+        node.serve(service("web", "10.43.0.80", type="NodePort", ports=[port]), slice_of(b))
+    outside = LabNode.__new__(LabNode)
+    outside.namespace = routed.router
+    assert call(outside, one.address, 30080) == ("b", "10.214.1.1")
+    assert call(outside, other.address, 30080) == ("b", "10.214.2.1")
+
+
+@needs_root
 def test_full_packets_fit_into_the_tunnel(routed: Routed) -> None:
     one, other = routed.nodes
     assert one.mtu == other.mtu == 1500 - OVERHEAD
@@ -134,13 +165,18 @@ def test_full_packets_fit_into_the_tunnel(routed: Routed) -> None:
     assert ask(a, b.address, 8080, size=one.mtu - header) == "b"
 
 
+def detours() -> set[str]:
+    shown = subprocess.run(["ip", "rule"], capture_output=True, text=True, check=True).stdout
+    return {line for line in shown.splitlines() if "fwmark" in line}
+
+
 @needs_root
 def test_setting_the_ways_again_changes_nothing_and_stale_ones_go(routed: Routed) -> None:
     one, other = routed.nodes
 
-    def state() -> tuple[set[Route], set[Neighbour], set[Neighbour]]:
+    def state() -> tuple[set[str], set[Neighbour], set[Neighbour]]:
         with Netlink() as netlink:
-            routes = set(links.routes(netlink, PEERS))
+            routes = {str(r) for r in links.routes(netlink, PEERS)} | detours()
             return routes, links.neighbours(netlink, VXLAN), links.forwarding(netlink, VXLAN)
 
     before = one.do(state)
@@ -159,7 +195,7 @@ def test_laying_the_ground_again_is_harmless_and_cleanup_leaves_nothing(routed: 
         with Netlink() as netlink:
             held = {f"{name} {address}" for name, address in links.addresses(netlink)}
             routes = [*links.routes(netlink, PEERS), *links.routes(netlink, GROUND)]
-            return held | {f"route {route}" for route in routes}
+            return held | {f"route {route}" for route in routes} | detours()
 
     laid = one.do(devices)
     assert one.do(lambda: one.kernel.lay(one.ground, one.program)) == one.mtu

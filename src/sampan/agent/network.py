@@ -192,15 +192,17 @@ class NodeNetwork:
         if program is None:
             raise RuntimeError("the network must be prepared before it runs")
         self._compile(program)
+        peers, moved = self._peers(), self._peers_changed
+        self._peers_changed = False
+        program.know(peers)
         revision = self._cache.revision(EndpointSlice)
         tell, self._somebody_left = self._somebody_left, False
         self._zone.complete = True
         change, whole = program.take(), self._reload
         began = time.monotonic()
         try:
-            if self._peers_changed or whole:
-                self._peers_changed = False
-                await asyncio.to_thread(self._kernel.reach, self._peers())
+            if moved or whole:
+                await asyncio.to_thread(self._kernel.reach, peers)
             if whole:
                 self._reload = False
                 await asyncio.to_thread(self._kernel.load, program)

@@ -14,6 +14,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Final, Protocol
 
 from sampan.net import conntrack, firewall, guard, links, nft, overlay
+from sampan.net.detours import set_detours
 from sampan.net.links import GROUND, PEERS, SCOPE_HOST, Route
 from sampan.net.netlink import Netlink, attributes
 from sampan.net.overlay import OVERHEAD, Overlay, Peer
@@ -169,6 +170,7 @@ def _set_overlay(netlink: Netlink, wanted: Overlay) -> None:
     for neighbour in wanted.neighbours - neighbours:
         links.set_neighbour(netlink, VXLAN, neighbour)
     _set_routes(netlink, PEERS, wanted.routes)
+    set_detours(netlink, wanted.detours)
     for neighbour in neighbours - wanted.neighbours:
         links.remove_neighbour(netlink, VXLAN, neighbour)
     for vtep in vteps - wanted.vteps:
@@ -179,9 +181,9 @@ def _set_routes(netlink: Netlink, mark: int, wanted: frozenset[Route]) -> None:
     held = set(links.routes(netlink, mark))
     for route in wanted - held:
         links.set_route(netlink, route, mark)
-    reached = {route.to for route in wanted}
+    reached = {(route.to, route.table) for route in wanted}
     for route in held - wanted:
-        if route.to not in reached:
+        if (route.to, route.table) not in reached:
             links.remove_route(netlink, route, mark)
 
 

@@ -38,12 +38,14 @@ _IFLA_OPERSTATE, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 16, 18, 28
 _INFO_KIND, _INFO_DATA, _VETH_PEER = 1, 2, 1
 _VXLAN_ID, _VXLAN_LINK, _VXLAN_LOCAL, _VXLAN_LEARNING, _VXLAN_PORT = 1, 2, 4, 7, 15
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
-_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC = 1, 4, 5, 7
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC, _RTA_TABLE = 1, 4, 5, 7, 15
 _NDA_DST, _NDA_LLADDR = 1, 2
 
 _UP: Final = 1
 _UNICAST, _UNREACHABLE = 1, 7
-_MAIN: Final = 254
+MAIN: Final = 254
+_ELSEWHERE: Final = 0
+"""In a route's head: the table's number is too large for it, and follows as an attribute."""
 _ONLINK: Final = 4
 _PERMANENT: Final = 0x80
 _NTF_SELF: Final = 0x02
@@ -68,6 +70,7 @@ class Route(NamedTuple):
     via: IPv4Address | None = None
     source: IPv4Address | None = None
     onlink: bool = False
+    table: int = MAIN
 
 
 class Neighbour(NamedTuple):
@@ -216,8 +219,9 @@ def _route(route: Route, mark: int) -> bytes:
     scope = 0 if route.via or not route.device else _SCOPE_LINK
     kind = _UNICAST if route.device else _UNREACHABLE
     flags = _ONLINK if route.onlink else 0
-    head = _ROUTE.pack(socket.AF_INET, route.to.prefixlen, 0, 0, _MAIN, mark, scope, kind, flags)
-    parts = [head]
+    table = route.table if route.table <= MAIN else _ELSEWHERE
+    head = _ROUTE.pack(socket.AF_INET, route.to.prefixlen, 0, 0, table, mark, scope, kind, flags)
+    parts = [head, attribute(_RTA_TABLE, route.table)]
     if route.device:
         parts.append(attribute(_RTA_OIF, index(route.device)))
     if route.to.prefixlen:
@@ -230,12 +234,12 @@ def _route(route: Route, mark: int) -> bytes:
 
 
 def routes(netlink: Netlink, mark: int) -> Iterator[Route]:
-    """Every route in the main table that carries *mark*."""
+    """Every route in any table that carries *mark*."""
     names = dict(socket.if_nameindex())
-    head = _ROUTE.pack(socket.AF_INET, 0, 0, 0, _MAIN, 0, 0, 0, 0)
+    head = _ROUTE.pack(socket.AF_INET, 0, 0, 0, 0, 0, 0, 0, 0)
     for _, body in netlink.ask(_GETROUTE, head, NLM_DUMP):
-        _, length, _, _, table, protocol, _, _, flags = _ROUTE.unpack_from(body)
-        if protocol != mark or table != _MAIN:
+        _, length, _, _, _, protocol, _, _, flags = _ROUTE.unpack_from(body)
+        if protocol != mark:
             continue
         found = dict(attributes(body[_ROUTE.size :]))
         yield Route(
@@ -244,6 +248,7 @@ def routes(netlink: Netlink, mark: int) -> Iterator[Route]:
             IPv4Address(found[_RTA_GATEWAY]) if _RTA_GATEWAY in found else None,
             IPv4Address(found[_RTA_PREFSRC]) if _RTA_PREFSRC in found else None,
             bool(flags & _ONLINK),
+            int.from_bytes(found[_RTA_TABLE], "little"),
         )
 
 

@@ -11,7 +11,8 @@ from typing import Final
 
 from sampan.net import rules
 from sampan.net.compile import From, Frontend, Group, NodeFacts, Otherwise, Part, Target
-from sampan.net.rules import MOST_GROUPS, STICKY_BIT, TABLE
+from sampan.net.overlay import Peer
+from sampan.net.rules import MOST_GROUPS, RETURNED, STICKY_BIT, TABLE
 
 Slot = tuple[str, str]
 """A map or set, and a key in it."""
@@ -52,6 +53,7 @@ class Program:
         self._numbers: dict[tuple[str, str], int] = {}
         self._free: list[int] = []
         self._claims: dict[Slot, dict[str, str]] = {}
+        self._known: Elements = {}
         self._pending: Elements = {}
         """The touched slots as the kernel has them; "?" where it has none."""
         self._gone: set[Target] = set()
@@ -79,6 +81,19 @@ class Program:
             self._parts[key] = part
         else:
             self._parts.pop(key, None)
+
+    def know(self, peers: Iterable[Peer]) -> None:
+        """Say which other nodes there are."""
+        known: Elements = {}
+        for peer in peers:
+            known["nodes", str(peer.address)] = ""
+            known["returns", peer.mac] = f"{RETURNED | peer.number:#x}"
+        for slot in self._known.keys() - known.keys():
+            self._claim(slot, "", None)
+        for slot, value in known.items():
+            if self._known.get(slot) != value:
+                self._claim(slot, "", value)
+        self._known = known
 
     def take(self) -> Change:
         """Return what changed since the last time."""

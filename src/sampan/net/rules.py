@@ -35,6 +35,11 @@ _PAGE_SHIFT: Final = 26
 _SEEDS: Final = (0x73616D70, 0x616E2E2E)
 """Of the hashes that choose a sticky slot and page; the same on every node."""
 
+FORWARDED: Final = 0x53FFFFFF
+"""The mark of packets from outside that another node's Pod is to get, with their own address."""
+RETURNED: Final = 0x53000000
+"""The mark of their answers; the lower half is the number of the peer to which they go."""
+
 MAPS: Final = {
     "vips": "ipv4_addr . inet_proto . inet_service : mark",
     "ports": "inet_proto . inet_service : mark",
@@ -42,12 +47,14 @@ MAPS: Final = {
     "outside_ports": "inet_proto . inet_service : mark",
     "groups": "mark : verdict",
     "endpoints": "mark : ipv4_addr . inet_service",
+    "returns": "ether_addr : mark",
 }
 SETS: Final = {
     "refused_vips": "ipv4_addr . inet_proto . inet_service",
     "refused_ports": "inet_proto . inet_service",
     "dropped_vips": "ipv4_addr . inet_proto . inet_service",
     "dropped_ports": "inet_proto . inet_service",
+    "nodes": "ipv4_addr",
 }
 
 
@@ -135,6 +142,11 @@ def _chain(name: str, *lines: str) -> str:
     return f"chain {name} {{\n{body}\n}}"
 
 
+def _elsewhere(node: NodeFacts) -> str:
+    """Addresses of Pods on other nodes."""
+    return f"{node.cluster_cidr} ip daddr != {node.pod_cidr}"
+
+
 _TO_VIP: Final = "ip daddr . meta l4proto . th dport"
 _TO_NODE: Final = "fib daddr type local ip daddr != 127.0.0.0/8"
 _PORT: Final = "meta l4proto . th dport"
@@ -167,6 +179,13 @@ chain locally {{
 chain prerouting_clear {{
     type filter hook prerouting priority -99; policy accept;
     {clear}
+    ip saddr != {node.cluster_cidr} jump keep_address
+    ct mark & {0xFFFFFFFF ^ 0xFFFF:#x} == {RETURNED:#x} ct direction reply meta mark set ct mark
+}}
+chain keep_address {{
+    ct direction reply return
+    iifname "{VXLAN}" ct state new ct mark set ether saddr map @returns
+    ct status dnat ip daddr {_elsewhere(node)} ip saddr != @nodes meta mark set {FORWARDED:#x}
 }}
 chain locally_clear {{
     type filter hook output priority -99; policy accept;
@@ -214,6 +233,11 @@ chain postrouting {{
     ip saddr . ip daddr @hairpins ct status dnat masquerade fully-random
     ip saddr {pods} ip daddr != {pods} masquerade fully-random
     ip saddr {pods} return
+    meta mark {FORWARDED:#x} return
     oifname "{VXLAN}" masquerade fully-random
     ct status dnat ip daddr != {node.pod_cidr} fib saddr type != local masquerade fully-random
+}}
+chain unmark {{
+    type filter hook postrouting priority srcnat + 1; policy accept;
+    meta mark & {0xFF000000:#x} == {RETURNED:#x} meta mark set 0
 }}"""
