@@ -5,7 +5,10 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-ORDER = ("bench_store.py", "bench_api.py", "bench_scheduler.py", "bench_net.py", "bench_cluster.py")
+ORDER = (
+    "bench_store.py", "bench_api.py", "bench_controllers.py", "bench_scheduler.py", "bench_net.py",
+    "bench_cluster.py",
+)  # fmt: skip
 
 
 def main() -> None:
