@@ -198,6 +198,8 @@ _TEXTS: Final = (
     function("find", _T.STRING, [_T.STRING, _T.STRING], _find, member=True),
     function("findAll", _T.List(_T.STRING), [_T.STRING, _T.STRING], _find_all, member=True),
     function("findAll", _T.List(_T.STRING), [_T.STRING, _T.STRING, _T.INT], _find_all, member=True),
+    function("jsonpatch.escapeKey", _T.STRING, [_T.STRING],
+             lambda key: key.replace("~", "~0").replace("/", "~1"), member=False),
     function("validate", _T.List(_T.STRING), [_TAGGED, _T.STRING], _validate, member=True),
     *(function(f"format.{name}", _TAGGED, [], _named_format(name), member=False)
       for name in _FORMATS),
