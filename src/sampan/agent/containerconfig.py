@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from sampan.agent.env import ConfigError, expand
-from sampan.agent.resources import limits
+from sampan.agent.resources import asked, limits
 from sampan.agent.runtime import (
     CONTAINER_NAME,
     IMAGE_ASKED,
     POD_NAME,
     POD_NAMESPACE,
     POD_UID,
+    RESOURCES_ASKED,
     ContainerConfig,
     DnsConfig,
     Image,
@@ -254,6 +256,8 @@ class Prepared(Struct, frozen=True, kw_only=True):
     env: Mapping[str, str]
     mounts: tuple[Mount, ...]
     node_memory: int
+    target: str = ""
+    """The id of the container whose processes it sees, if it is there to look at one."""
 
 
 def container_config(
@@ -269,11 +273,17 @@ def container_config(
         env=ready.env,
         mounts=ready.mounts,
         labels={**_pod_labels(pod), CONTAINER_NAME: container.name},
-        annotations={IMAGE_ASKED: container.image},
+        annotations={IMAGE_ASKED: container.image, RESOURCES_ASKED: asked(container)},
         log_path=f"{container.name}/{attempt}.log",
         stdin=container.stdin,
         stdin_once=container.stdin_once,
         tty=container.tty,
         limits=limits(container, qos_class(pod), ready.node_memory),
-        security=container_security(pod, container, ready.image),
+        security=_aimed(container_security(pod, container, ready.image), ready.target),
     )
+
+
+def _aimed(security: Security, target: str) -> Security:
+    if not target or security.namespaces.pid != "CONTAINER":
+        return security
+    return replace(security, namespaces=replace(security.namespaces, pid="TARGET", target=target))

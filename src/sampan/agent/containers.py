@@ -19,10 +19,12 @@ from sampan.agent.handlers import Target
 from sampan.agent.hooks import run_hook
 from sampan.agent.memory import Waiting, restart_pause
 from sampan.agent.record import Record
+from sampan.agent.resources import asked, limits
 from sampan.agent.rotation import remove_log
 from sampan.agent.runtime import Container, ContainerConfig, Missing, Mount, RuntimeFailure, State
 from sampan.agent.sandboxes import HOSTS, Sandboxes, make_directory
 from sampan.agent.spec import ContainerSpec, Handler
+from sampan.agent.status import qos_class
 from sampan.agent.tools import Tools, soon
 from sampan.api.errors import ApiError
 
@@ -65,7 +67,11 @@ class Containers:
         mounts = tools.volumes.mounts(record.pod, container, env)
         own = self._own_mounts(record, container, attempt, {m.container_path for m in mounts})
         ready = Prepared(
-            image=image, env=env, mounts=(*mounts, *own), node_memory=tools.capacity.memory
+            image=image,
+            env=env,
+            mounts=(*mounts, *own),
+            node_memory=tools.capacity.memory,
+            target=_target(record, container),
         )
         return container_config(record.pod, container, attempt, ready)
 
@@ -208,6 +214,22 @@ class Containers:
                 record.pod, "Warning", "FailedPreStopHook", text, step.container
             )
 
+    async def resize(self, record: Record, step: plan.Resize) -> None:
+        container = record.pod.container(step.container)
+        if container is None:
+            return
+        granted = limits(container, qos_class(record.pod), self._tools.capacity.memory)
+        try:
+            await self._tools.runtime.update_resources(step.id, granted)
+        except RuntimeFailure as error:
+            text = f"Error: cannot resize: {error}"
+            self._tools.events.record(record.pod, "Warning", "ResizeError", text, step.container)
+            raise
+        done = {**record.of(step.container).resized, step.id: asked(container)}
+        record.remember(step.container, resized=done)
+        text = f"Resized container {step.container}"
+        self._tools.events.record(record.pod, "Normal", "ResizeCompleted", text, step.container)
+
     async def remove(self, record: Record, step: plan.Remove) -> None:
         await self._tools.runtime.remove_container(step.id)
         run = next((c for c in record.seen.containers if c.id == step.id), None)
@@ -266,3 +288,14 @@ class Containers:
             await asyncio.sleep(pause)
             left -= pause
             pause = min(pause * 1.5, 0.25)
+
+
+def _target(record: Record, container: ContainerSpec) -> str:
+    """The run that an ephemeral container is to look at; raise ConfigError if it does not run."""
+    name = container.target_container_name
+    if not name:
+        return ""
+    run = record.seen.latest(name)
+    if run is None or not run.running:
+        raise ConfigError(f"unable to find target container {name!r}: it does not run")
+    return run.id

@@ -20,6 +20,7 @@ from sampan.agent.runtime import (
     CONTAINER_NAME,
     IMAGE_ASKED,
     POD_UID,
+    RESOURCES_ASKED,
     Auth,
     Container,
     ContainerConfig,
@@ -27,6 +28,7 @@ from sampan.agent.runtime import (
     ExecResult,
     Image,
     ImageEvent,
+    Limits,
     Missing,
     Namespaces,
     RuntimeFailure,
@@ -117,6 +119,12 @@ class CriRuntime:
     async def remove_container(self, container: str) -> None:
         request = cri.RemoveContainerRequest(container_id=container)
         await _unless_missing(_ask(self._runtime.RemoveContainer, request))
+
+    async def update_resources(self, container: str, limits: Limits) -> None:
+        request = cri.UpdateContainerResourcesRequest(
+            container_id=container, linux=to_builtins(limits)
+        )
+        await _ask(self._runtime.UpdateContainerResources, request)
 
     async def reopen_log(self, container: str) -> None:
         request = cri.ReopenContainerLogRequest(container_id=container)
@@ -271,11 +279,12 @@ def _users(security: Security) -> dict[str, Any]:
     return {name: {"value": value} for name, value in ids.items() if value is not None}
 
 
-def _namespaces(spaces: Namespaces) -> dict[str, int]:
+def _namespaces(spaces: Namespaces) -> dict[str, int | str]:
     return {
         "network": cri.NamespaceMode.Value(spaces.network),
         "pid": cri.NamespaceMode.Value(spaces.pid),
         "ipc": cri.NamespaceMode.Value(spaces.ipc),
+        "target_id": spaces.target,
     }
 
 
@@ -314,6 +323,7 @@ def _listed(item: Any) -> Container:
         state=_STATES.get(item.state, State.UNKNOWN),
         created_at=_required(item.created_at),
         image_asked=item.annotations.get(IMAGE_ASKED, ""),
+        resources_asked=item.annotations.get(RESOURCES_ASKED, ""),
     )
 
 
@@ -335,6 +345,7 @@ def _container(status: Any) -> Container:
         image=status.image.image,
         image_ref=status.image_ref,
         image_asked=status.annotations.get(IMAGE_ASKED, ""),
+        resources_asked=status.annotations.get(RESOURCES_ASKED, ""),
         log_path=status.log_path,
     )
 

@@ -102,6 +102,8 @@ class ContainerMemory(Struct, frozen=True, kw_only=True):
     """Why that run must be killed and started again."""
     grace: int | None = None
     """How long that run has when it is killed for being unhealthy."""
+    resized: Mapping[str, str] = {}
+    """Of runs that were resized: what they were given."""
     stopping: Mapping[str, int] = {}
     """The runs that are being stopped, and the grace that each was given."""
     last: Object = {}
@@ -161,6 +163,7 @@ def recall(status: Object, now: datetime) -> Memory:
     entries = [
         *(status.get("initContainerStatuses") or ()),
         *(status.get("containerStatuses") or ()),
+        *(status.get("ephemeralContainerStatuses") or ()),
     ]
     begun = status.get("startTime")
     return Memory(

@@ -11,6 +11,7 @@ from typing import Final, Literal
 from msgspec import Struct
 
 from sampan.agent.memory import ContainerMemory, Memory, Seen, restart_pause
+from sampan.agent.resources import changed
 from sampan.agent.runtime import Container, Sandbox, State
 from sampan.agent.spec import ContainerSpec, NodePod
 
@@ -55,6 +56,13 @@ class Stop(Struct, frozen=True):
     why: str
 
 
+class Resize(Struct, frozen=True):
+    """Grant a running container what its spec asks for now."""
+
+    container: str
+    id: str
+
+
 class Remove(Struct, frozen=True):
     id: str
 
@@ -73,7 +81,7 @@ class CheckAgain(Struct, frozen=True):
 
 Instruction = (
     PrepareVolumes | RunSandbox | StopSandbox | RemoveSandbox | PullImage | CreateAndStart
-    | Stop | Remove | LetGo | Forget | CheckAgain
+    | Stop | Resize | Remove | LetGo | Forget | CheckAgain
 )  # fmt: skip
 Plan = tuple[Instruction, ...]
 Outcome = Literal["Succeeded", "Failed"]
@@ -200,6 +208,10 @@ def _end_of(it: Situation, container: ContainerSpec) -> int | None:
 
 def restarts(pod: NodePod, container: ContainerSpec, run: Container) -> bool:
     """Whether a run that has ended is to be followed by another."""
+    if pod.is_ephemeral(container):
+        return False
+    if any(rule.restarts(run.exit_code) for rule in container.restart_policy_rules):
+        return True
     policy = container.restart_policy or pod.spec.restart_policy
     return policy == "Always" or (policy == "OnFailure" and run.exit_code != 0)
 
@@ -266,6 +278,10 @@ def _containers(it: Situation, sandbox: Sandbox) -> Iterator[Instruction]:
                 yield from _attend(it, sandbox, container)
     for container in it.pod.spec.containers:
         yield from _attend(it, sandbox, container)
+    for container in it.pod.spec.ephemeral_containers:
+        known = it.seen.latest(container.name)
+        if known or it.memory.of(container.name).next_attempt == 0:  # it runs once in its life
+            yield from _attend(it, sandbox, container)
 
 
 def _initialized(it: Situation, sandbox: Sandbox | None = None) -> bool:
@@ -317,12 +333,16 @@ def _attend(it: Situation, sandbox: Sandbox, container: ContainerSpec) -> Iterat
         yield Remove(run.id)  # its start failed, or was cut short by a crash of ours
     elif _due_again(it, container, run):
         due = (run.finished_at or it.now) + restart_pause(memory.crashes)
-        if container.image != run.image_asked:
+        if container.image != run.image_asked or _resized_since(container, run):
             due = it.now
         if it.now < due:
             yield CheckAgain(due - it.now)
         else:
             yield from _start(it, container, attempt)
+
+
+def _resized_since(container: ContainerSpec, run: Container) -> bool:
+    return bool(run.resources_asked and changed(run.resources_asked, container))
 
 
 def _due_again(it: Situation, container: ContainerSpec, run: Container) -> bool:
@@ -344,6 +364,24 @@ def _keep(it: Situation, container: ContainerSpec, run: Container) -> Iterator[I
         least = memory.grace if memory.grace is not None else grace
         why = f"Container {container.name} {memory.unhealthy}, will be restarted"
         yield Stop(container.name, run.id, max(least, LEAST_GRACE), why)
+    else:
+        yield from _resize(it, container, run)
+
+
+def _resize(it: Situation, container: ContainerSpec, run: Container) -> Iterator[Instruction]:
+    granted = it.memory.of(container.name).resized.get(run.id, run.resources_asked)
+    if not granted or it.pod.is_ephemeral(container):
+        return
+    differing = changed(granted, container)
+    restarting = {
+        p.resource_name for p in container.resize_policy if p.restart_policy == "RestartContainer"
+    }
+    if differing & restarting:
+        grace = it.pod.spec.termination_grace_period_seconds
+        why = f"Container {container.name} resize requires restart, will be restarted"
+        yield Stop(container.name, run.id, grace, why)
+    elif differing:
+        yield Resize(container.name, run.id)
 
 
 def _start(it: Situation, container: ContainerSpec, attempt: int) -> Iterator[Instruction]:

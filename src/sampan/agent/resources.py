@@ -4,6 +4,7 @@ Sources: the CPU and memory arithmetic of Kubernetes' documentation ("Configure 
 for Pods", "Node-pressure Eviction": oom_score_adj; CFS period and quota, CPU shares).
 """
 
+import json
 import os
 from decimal import ROUND_CEILING
 from pathlib import Path
@@ -18,6 +19,7 @@ from sampan.api.quantities import milli, parse, whole
 PERIOD: Final = 100_000
 LEAST_QUOTA: Final = 1000
 LEAST_SHARES: Final = 2
+_RESIZED: Final = ("cpu", "memory")
 _ADJUST: Final = {"Guaranteed": -997, "BestEffort": 1000}
 
 
@@ -45,6 +47,27 @@ def limits(container: ContainerSpec, qos: str, node_memory: int) -> Limits:
         memory_limit_in_bytes=whole(most["memory"]) if "memory" in most else 0,
         oom_score_adj=oom_score(container, qos, node_memory),
     )
+
+
+def asked(container: ContainerSpec) -> str:
+    """What of CPU and memory a container asks for, such that a difference means a resize."""
+    groups = {"requests": container.resources.requests, "limits": container.resources.limits}
+    kept = {
+        name: {key: str(amount) for key, amount in group.items() if key in _RESIZED}
+        for name, group in groups.items()
+    }
+    return json.dumps(kept, sort_keys=True)
+
+
+def changed(before: str, container: ContainerSpec) -> set[str]:
+    """Return the resources whose amounts differ from what *before* says."""
+    old, new = json.loads(before), json.loads(asked(container))
+    return {
+        key
+        for group in ("requests", "limits")
+        for key in _RESIZED
+        if old.get(group, {}).get(key) != new[group].get(key)
+    }
 
 
 def oom_score(container: ContainerSpec, qos: str, node_memory: int) -> int:

@@ -17,6 +17,8 @@ POD_UID: Final = "io.kubernetes.pod.uid"
 CONTAINER_NAME: Final = "io.kubernetes.container.name"
 IMAGE_ASKED: Final = "sampan.io/image"
 """Annotation of a container: the image as its Pod named it when it was made."""
+RESOURCES_ASKED: Final = "sampan.io/resources"
+"""Annotation of a container: the CPU and memory that its Pod asked for when it was made."""
 
 
 class RuntimeFailure(Exception):
@@ -72,6 +74,7 @@ class Container(Struct, frozen=True, kw_only=True):
     image: str = ""
     image_ref: str = ""
     image_asked: str = ""
+    resources_asked: str = ""
     log_path: str = ""
 
     @property
@@ -116,8 +119,10 @@ class PortMapping(Struct, frozen=True):
 
 class Namespaces(Struct, frozen=True):
     network: Literal["POD", "NODE"] = "POD"
-    pid: Literal["POD", "CONTAINER", "NODE"] = "CONTAINER"
+    pid: Literal["POD", "CONTAINER", "NODE", "TARGET"] = "CONTAINER"
     ipc: Literal["POD", "NODE"] = "POD"
+    target: str = ""
+    """With pid TARGET: the id of the container whose processes are seen."""
 
 
 class Seccomp(Struct, frozen=True):
@@ -239,6 +244,9 @@ class Runtime(Protocol):
         """Send its stop signal, wait *grace* seconds, kill it; return when it has ended."""
 
     async def remove_container(self, container: str) -> None: ...
+
+    async def update_resources(self, container: str, limits: Limits) -> None:
+        """Change what the kernel grants a running container."""
 
     async def reopen_log(self, container: str) -> None:
         """Go on in a new file, because the log of a running container was renamed."""

@@ -78,6 +78,27 @@ class VolumeMount(View):
     mount_propagation: str = "None"
 
 
+class ExitCodes(View):
+    operator: str = "In"
+    values: list[int] = field(default_factory=list)
+
+
+class RestartRule(View):
+    """What is to happen after certain ends, whatever the policy says."""
+
+    action: str = "Restart"
+    exit_codes: ExitCodes = ExitCodes()
+
+    def restarts(self, exit_code: int) -> bool:
+        within = exit_code in self.exit_codes.values
+        return self.action == "Restart" and within is (self.exit_codes.operator == "In")
+
+
+class ResizePolicy(View):
+    resource_name: str = ""
+    restart_policy: str = "NotRequired"
+
+
 class ContainerSpec(View):
     name: str
     image: str = ""
@@ -101,6 +122,10 @@ class ContainerSpec(View):
     termination_message_path: str = DEFAULT_TERMINATION_LOG
     termination_message_policy: str = "File"
     restart_policy: str = ""
+    restart_policy_rules: list[RestartRule] = field(default_factory=list)
+    resize_policy: list[ResizePolicy] = field(default_factory=list)
+    target_container_name: str = ""
+    """Of an ephemeral container: whose processes it sees."""
 
     @property
     def sidecar(self) -> bool:
@@ -135,6 +160,7 @@ class NodePodSpec(View):
     node_name: str = ""
     containers: list[ContainerSpec] = field(default_factory=list)
     init_containers: list[ContainerSpec] = field(default_factory=list)
+    ephemeral_containers: list[ContainerSpec] = field(default_factory=list)
     volumes: list[Object] = field(default_factory=list)
     restart_policy: str = "Always"
     termination_grace_period_seconds: int = 30
@@ -170,8 +196,16 @@ class NodePod(Resource):
         return self.status.get("phase") in {"Succeeded", "Failed"}
 
     @property
-    def every_container(self) -> list[ContainerSpec]:
+    def own_containers(self) -> list[ContainerSpec]:
+        """What the Pod was made with; somebody may have put others in, to look into it."""
         return [*self.spec.init_containers, *self.spec.containers]
+
+    @property
+    def every_container(self) -> list[ContainerSpec]:
+        return [*self.own_containers, *self.spec.ephemeral_containers]
+
+    def is_ephemeral(self, container: ContainerSpec) -> bool:
+        return any(c.name == container.name for c in self.spec.ephemeral_containers)
 
     @property
     def long_running(self) -> list[ContainerSpec]:

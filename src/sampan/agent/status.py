@@ -4,6 +4,7 @@ The phase of a Pod that has ended is carried over from the status that the API h
 that others set are left to them: the patch merges ours into the list.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final
@@ -51,6 +52,8 @@ def pod_status(it: Situation, host_ip: str) -> Object:
     }
     if inits:
         status["initContainerStatuses"] = inits
+    if guests := [_container_status(it, c) for c in it.pod.spec.ephemeral_containers]:
+        status["ephemeralContainerStatuses"] = guests
     return status
 
 
@@ -111,16 +114,35 @@ def _container_status(it: Situation, container: ContainerSpec) -> Object:
         "imageID": run.image_ref if run else "",
         **({"containerID": ID_PREFIX + run.id} if run else {}),
         "started": started,
+        **_granted(it, container, run),
     }
+
+
+def _granted(it: Situation, container: ContainerSpec, run: Container | None) -> Object:
+    """What the container has of CPU and memory now."""
+    if run is None or not run.running or it.pod.is_ephemeral(container):
+        return {}
+    text = it.memory.of(container.name).resized.get(run.id, run.resources_asked)
+    granted = {key: group for key, group in json.loads(text or "{}").items() if group}
+    if not granted:
+        return {}
+    more = {"allocatedResources": granted["requests"]} if "requests" in granted else {}
+    return {"resources": granted, **more}
 
 
 def _kept(it: Situation, container: ContainerSpec) -> Object | None:
     """Of a Pod that has ended, what the API has is all that is known once the runtime forgot it."""
-    if not (it.pod.finished or it.pod.metadata.deleting):
+    ended = it.pod.finished or it.pod.metadata.deleting
+    if not ended and not it.pod.is_ephemeral(container):
         return None
     init = container in it.pod.spec.init_containers
-    entries = it.pod.status.get("initContainerStatuses" if init else "containerStatuses") or ()
+    group = "initContainerStatuses" if init else "containerStatuses"
+    if it.pod.is_ephemeral(container):
+        group = "ephemeralContainerStatuses"
+    entries = it.pod.status.get(group) or ()
     found = next((entry for entry in entries if entry["name"] == container.name), None)
+    if found and not ended and "containerID" not in found:
+        return None
     if found is None or "running" not in (found.get("state") or {}):
         return found
     end = {
@@ -292,7 +314,7 @@ def qos_class(pod: NodePod) -> str:
     """Guaranteed, Burstable or BestEffort, by the rules of the Kubernetes documentation."""
     if known := pod.status.get("qosClass"):
         return str(known)
-    amounts = [(c.resources.requests, c.resources.limits) for c in pod.every_container]
+    amounts = [(c.resources.requests, c.resources.limits) for c in pod.own_containers]
     counted = ("cpu", "memory")
     if not any(key in amount for pair in amounts for amount in pair for key in counted):
         return "BestEffort"

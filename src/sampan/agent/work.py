@@ -67,6 +67,7 @@ class Work:
             plan.PullImage: pulling.ensure,
             plan.CreateAndStart: self.containers.create_and_start,
             plan.Stop: self.containers.stop,
+            plan.Resize: self.containers.resize,
             plan.Remove: self.containers.remove,
             plan.LetGo: self._let_go,
             plan.Forget: self._forget,

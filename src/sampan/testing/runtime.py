@@ -18,6 +18,7 @@ from sampan.agent.runtime import (
     CONTAINER_NAME,
     IMAGE_ASKED,
     POD_UID,
+    RESOURCES_ASKED,
     Auth,
     Container,
     ContainerConfig,
@@ -25,6 +26,7 @@ from sampan.agent.runtime import (
     ExecResult,
     Image,
     ImageEvent,
+    Limits,
     Missing,
     RuntimeFailure,
     Sandbox,
@@ -202,6 +204,7 @@ class FakeRuntime:
             image=config.image,
             image_ref=f"{config.image}@sha256:0",
             image_asked=config.annotations[IMAGE_ASKED],
+            resources_asked=config.annotations.get(RESOURCES_ASKED, ""),
             log_path=f"{sandbox_config.log_directory}/{config.log_path}",
         )
         return name
@@ -244,6 +247,11 @@ class FakeRuntime:
         await self._enter("remove_container", container)
         if container in self._containers:
             self._forget(container)
+
+    async def update_resources(self, container: str, limits: Limits) -> None:
+        await self._enter("update_resources", container)
+        self._known(container)
+        self._configs[container] = replace(self._configs[container], limits=limits)
 
     async def reopen_log(self, container: str) -> None:
         await self._enter("reopen_log", container)
