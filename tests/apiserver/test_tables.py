@@ -145,7 +145,8 @@ ROWS: list[tuple[Kind, Object, dict[str, Any]]] = [
      {"Desired": 3, "Ready": 1, "Node Selector": "<none>"}),
     (kinds.JOBS, {"spec": {"completions": 2}, "status": {
         "succeeded": 1, "startTime": BORN, "completionTime": "2026-01-01T00:00:42Z",
-        "conditions": [{"type": "Complete", "status": "True"}]}},
+        "conditions": [{"type": "SuccessCriteriaMet", "status": "True"},
+                       {"type": "Complete", "status": "True"}]}},
      {"Status": "Complete", "Completions": "1/2", "Duration": "42s"}),
     (kinds.CRON_JOBS, {"spec": {"schedule": "* * * * *", "suspend": False}},
      {"Schedule": "* * * * *", "Timezone": "<none>", "Suspend": "False",

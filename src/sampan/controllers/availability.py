@@ -8,10 +8,13 @@ from sampan.controllers.plan import Reader
 
 def counts_as_ready(pod: Pod, objects: Reader) -> bool:
     """Whether *pod* is ready, as far as a node that is still heard of can tell."""
-    if not pod.ready:
-        return False
+    return pod.ready and not lost(pod, objects)
+
+
+def lost(pod: Pod, objects: Reader) -> bool:
+    """Whether the node is not heard of, so that what the Pod's status says is out of date."""
     node = objects.get(Node, "", pod.spec.node_name)
-    return node is None or node.ready
+    return node is not None and not node.ready
 
 
 def ready_since(pod: Pod) -> datetime | None:

@@ -1,7 +1,8 @@
 """Run every Job's Pods until enough have succeeded, or it is clear that they will not.
 
 A verdict comes in two steps, as in Kubernetes: SuccessCriteriaMet or FailureTarget at once, and
-Complete or Failed when no Pod is left and every one is counted (`job_tally`).
+Complete or Failed when no Pod is left and every one is counted (`job_tally`). Unlike there, that
+does not wait for what was to stop on a node that is lost.
 """
 
 import dataclasses
@@ -16,7 +17,7 @@ from sampan.api import kinds
 from sampan.api.objects import Condition, Node, Object, Pod, condition, is_true
 from sampan.api.selectors import from_label_selector
 from sampan.controllers import job_indexes
-from sampan.controllers.availability import counts_as_ready
+from sampan.controllers.availability import counts_as_ready, lost
 from sampan.controllers.claims import claim
 from sampan.controllers.job_pods import (
     followed,
@@ -301,7 +302,8 @@ def _judged(
     conditions = with_condition(status.conditions, verdict)
     uncounted = s.tally.uncounted.succeeded or s.tally.uncounted.failed
     open_ = uncounted or s.tally.held or any(tracked(pod) for pod in s.pods)
-    if conditions != s.job.status.conditions or open_ or s.active or s.terminating:
+    stopping = [pod for pod in s.terminating if not lost(pod, s.world.objects)]
+    if conditions != s.job.status.conditions or open_ or s.active or stopping:
         return replace(status, conditions=conditions)
     end = _condition(s, _TERMINAL[verdict.type], verdict.reason, verdict.message)
     if end.type == "Complete":

@@ -78,15 +78,18 @@ DAEMON_SETS: Final = (
 )
 
 
+_JOB_STATES: Final = (
+    "Complete", "Failed", "Terminating", "Suspended", "FailureTarget", "SuccessCriteriaMet",
+)  # fmt: skip
+"""What is told of a Job of which several are true: the first."""
+
+
 def _job_state(job: Object, _now: datetime) -> str:
-    for condition in at(job, "status", "conditions", default=()):
-        if condition.get("status") == "True":
-            match condition.get("type"):
-                case "Complete" | "Failed" | "Suspended" | "FailureTarget" as type_:
-                    return str(type_)
-                case "SuccessCriteriaMet":
-                    return "SuccessCriteriaMet"
-    return "Terminating" if at(job, "metadata", "deletionTimestamp") else "Running"
+    conditions = at(job, "status", "conditions", default=())
+    true = {c.get("type") for c in conditions if c.get("status") == "True"}
+    if at(job, "metadata", "deletionTimestamp"):
+        true.add("Terminating")
+    return next((state for state in _JOB_STATES if state in true), "Running")
 
 
 def _completions(job: Object, _now: datetime) -> str:
