@@ -63,6 +63,9 @@ async def a_cluster(api: MemoryApi) -> None:
     spec = {"maxUnavailable": "50%", "selector": selector}
     meta = {"name": "web", "namespace": "default"}
     await api.create(BUDGETS, {"metadata": meta, "spec": spec})
+    selectors = {"clusterRoleSelectors": [{"matchLabels": {"to": "all"}}]}
+    everything = {"metadata": {"name": "all"}, "aggregationRule": selectors}
+    await api.create(kinds.CLUSTER_ROLES, everything)
 
 
 def keys(controller: Controller, cache: Cache) -> set[str]:

@@ -12,12 +12,23 @@ from tests.controllers.memory_api import EPOCH
 GPU = {"key": "gpu", "value": "no", "effect": "NoExecute", "timeAdded": EPOCH.isoformat()}
 
 
-def plan(*tolerations: dict[str, Any], after: int = 0, taint: dict[str, Any] | None = None) -> Any:
+def plan(
+    *tolerations: dict[str, Any],
+    after: int = 0,
+    taint: dict[str, Any] | None = None,
+    failover: str = "",
+) -> Any:
     raw = taint or GPU
     node = Node.of({"metadata": {"name": "n", "resourceVersion": "1"}, "spec": {"taints": [raw]}})
     pod = Pod.of(
         {
-            "metadata": {"name": "p", "namespace": "d", "uid": "u", "resourceVersion": "1"},
+            "metadata": {
+                "name": "p",
+                "namespace": "d",
+                "uid": "u",
+                "resourceVersion": "1",
+                "annotations": {"sampan.io/failover": failover},
+            },
             "spec": {"nodeName": "n", "tolerations": list(tolerations)},
         }
     )
@@ -65,3 +76,20 @@ def test_of_several_tolerations_the_shortest_limit_counts(
     taint = Taint("gpu", "no", "NoExecute", time_added=EPOCH)
     expected = left if tolerations else 0
     assert taint_eviction.evicted_in(pod, [taint], EPOCH) == expected
+
+
+@pytest.mark.parametrize(
+    ("failover", "unreachable", "unready"),
+    [("", 0, 300), ("fast", 0, 30), ("normal", 300, 300), ("never", None, None), ("odd", 0, 300)],
+)
+def test_how_soon_a_pod_is_replaced_is_its_own_choice(
+    failover: str, unreachable: int | None, unready: int | None
+) -> None:
+    for name, seconds in (("unreachable", unreachable), ("not-ready", unready)):
+        lost = {**GPU, "key": f"node.kubernetes.io/{name}", "value": ""}
+        if seconds is None:
+            assert plan(taint=lost, failover=failover, after=10**6) == []
+            continue
+        assert isinstance(plan(taint=lost, failover=failover, after=seconds)[0], Delete)
+        if seconds:
+            assert plan(taint=lost, failover=failover, after=seconds - 1) == [CheckAgain(1)]

@@ -10,6 +10,7 @@ from sampan.client.cache import Cache, Index, Interest, by_node, by_owner
 from sampan.client.events import EventRecorder
 from sampan.client.interface import Client
 from sampan.controllers import (
+    cluster_roles,
     cronjob,
     daemonset,
     deployment,
@@ -19,6 +20,7 @@ from sampan.controllers import (
     garbage_collector,
     job,
     job_ttl,
+    lease_gc,
     load_balancer,
     namespaces,
     node_ipam,
@@ -61,7 +63,8 @@ CONTROLLERS: Final[tuple[Controller, ...]] = (
     node_ipam.CONTROLLER,
     rebalance.CONTROLLER,
     pod_gc.CONTROLLER,
-    service_accounts.CONTROLLER,
+    lease_gc.CONTROLLER,
+    cluster_roles.CONTROLLER,    service_accounts.CONTROLLER,
     namespaces.CONTROLLER,
     garbage_collector.CONTROLLER,
     event_expiry.CONTROLLER,

@@ -1,9 +1,11 @@
 """Delete the Pods that do not tolerate their node's NoExecute taints, when their time is up."""
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
+from sampan.api.marks import FAILOVER
 from sampan.api.objects import Node, Pod, Taint
 from sampan.client.cache import Delta
 from sampan.controllers.plan import (
@@ -18,9 +20,18 @@ from sampan.controllers.plan import (
     itself,
 )
 
-PATIENCE: Final = {"node.kubernetes.io/not-ready": 300}
-"""Seconds that Pods stay without asking for it: an agent that says "not ready" is alive, and an
-eviction would not be faster than its recovery. Kubernetes' admission gives the same 300 s."""
+NOT_READY: Final = "node.kubernetes.io/not-ready"
+UNREACHABLE: Final = "node.kubernetes.io/unreachable"
+PATIENCE: Final[Mapping[str, Mapping[str, float]]] = {
+    "": {NOT_READY: 300, UNREACHABLE: 0},
+    "fast": {NOT_READY: 30, UNREACHABLE: 0},
+    "normal": {NOT_READY: 300, UNREACHABLE: 300},
+    "never": {NOT_READY: math.inf, UNREACHABLE: math.inf},
+}
+"""Seconds that Pods stay which tolerate nothing, by what `sampan.io/failover` says of them.
+
+Without it, Pods of a node that is silent go when it is called dead. An agent that says "not ready"
+is alive, and an eviction would not be faster than its recovery: Kubernetes' 300 s."""
 
 
 def reconcile(node: Node, world: World) -> Iterator[Action]:
@@ -53,14 +64,16 @@ def _tolerated(pod: Pod, taint: Taint, now: datetime) -> float | None:
     matching = [t for t in pod.spec.tolerations if t.tolerates(taint)]
     since = taint.time_added or now
     if not matching:
-        return _left(since, PATIENCE.get(taint.key, 0), now)
+        asked = PATIENCE.get(pod.metadata.annotations.get(FAILOVER, ""), PATIENCE[""])
+        patience = asked.get(taint.key, 0)
+        return None if patience == math.inf else _left(since, patience, now)
     limits = [t.toleration_seconds for t in matching if t.toleration_seconds is not None]
     if not limits:
         return None
     return _left(since, min(limits), now)
 
 
-def _left(since: datetime, limit: int, now: datetime) -> float:
+def _left(since: datetime, limit: float, now: datetime) -> float:
     return max((since + timedelta(seconds=limit) - now).total_seconds(), 0.0)
 
 

@@ -1,4 +1,4 @@
-"""What controllers read of disruption budgets and quotas."""
+"""What controllers read of disruption budgets."""
 
 from datetime import datetime
 from typing import Final
@@ -7,10 +7,8 @@ from msgspec import field
 
 from sampan.api.kinds import BY_GVK
 from sampan.api.objects import Condition, IntOrString, Object, Resource, View
-from sampan.api.quantities import Quantity
 
 BUDGETS: Final = BY_GVK["policy/v1", "PodDisruptionBudget"]
-QUOTAS: Final = BY_GVK["v1", "ResourceQuota"]
 
 
 class BudgetSpec(View):
@@ -36,20 +34,3 @@ class Budget(Resource):
     KIND = BUDGETS
     spec: BudgetSpec = BudgetSpec()
     status: BudgetStatus = BudgetStatus()
-
-
-class QuotaSpec(View):
-    hard: dict[str, Quantity] = field(default_factory=dict)
-    scopes: list[str] = field(default_factory=list)
-    scope_selector: Object = field(default_factory=dict)
-
-
-class QuotaStatus(View):
-    hard: dict[str, Quantity] = field(default_factory=dict)
-    used: dict[str, Quantity] = field(default_factory=dict)
-
-
-class Quota(Resource):
-    KIND = QUOTAS
-    spec: QuotaSpec = QuotaSpec()
-    status: QuotaStatus = QuotaStatus()
