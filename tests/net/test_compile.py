@@ -16,6 +16,7 @@ from sampan.net.compile import (
     Target,
     compile_host_ports,
     compile_service,
+    compile_service,
 )
 from tests.net.objects import NODE, compiled, endpoint, service, slice_of
 
@@ -179,3 +180,44 @@ def test_every_ready_endpoint_is_behind_the_cluster_ip_of_a_service_that_serves_
     ending = {Target(e["addresses"][0], 8080) for e in near if e["conditions"]["terminating"]}
     assert set(group.targets) == (ready or ending)
     assert len({f for g in part for f in g.frontends}) == sum(len(g.frontends) for g in part)
+
+
+def test_traffic_stays_as_near_as_the_service_prefers_while_somebody_is_ready_there() -> None:
+    here = endpoint("10.42.1.5")
+    near = {**endpoint("10.42.2.5", "node-2"), "zone": "a"}
+    far = {**endpoint("10.42.3.5", "node-3"), "zone": "b"}
+
+    def chosen(wish: str, *endpoints: dict[str, Any]) -> set[str]:
+        offered = service(trafficDistribution=wish)
+        [group] = compile_service(offered, [slice_of(*endpoints)], NODE, "a")
+        return {target.address for target in group.targets}
+
+    assert chosen("PreferSameNode", here, near, far) == {"10.42.1.5"}
+    assert chosen("PreferSameNode", near, far) == {"10.42.2.5"}
+    assert chosen("PreferSameZone", {**here, "zone": "a"}, near, far) == {"10.42.1.5", "10.42.2.5"}
+    assert chosen("PreferClose", near, far) == {"10.42.2.5"}
+    assert chosen("PreferClose", far) == {"10.42.3.5"}
+    ending = {**near, "conditions": {"ready": False, "serving": True, "terminating": True}}
+    assert chosen("PreferClose", ending, far) == {"10.42.3.5"}
+    assert len(chosen("", here, near, far)) == 3
+
+
+def test_node_ports_answer_only_at_the_addresses_that_are_asked_for() -> None:
+    port = {"name": "http", "port": 80, "nodePort": 30080}
+    offered = service(ports=[port])
+    offered.metadata.annotations["sampan.io/addresses"] = "192.0.2.1, 192.0.2.2, eth0; drop"
+    [group] = compiled(offered, BOTH)
+    assert [f.address for f in group.frontends] == ["10.43.0.80", "192.0.2.1", "192.0.2.2"]
+    offered.metadata.annotations["sampan.io/addresses"] = ""
+    [group] = compiled(offered, BOTH)
+    assert [f.address for f in group.frontends] == ["10.43.0.80"]
+
+
+def test_source_ranges_fence_the_load_balancers_addresses_only() -> None:
+    ranges = ["192.0.2.0/25", "192.0.2.128/25", "fd00::/8", "x"]
+    offered = service(ingress=[{"ip": "10.0.0.1"}], loadBalancerSourceRanges=ranges)
+    [group] = compiled(offered, BOTH)
+    assert {f.address: f.sources for f in group.frontends} == {
+        "10.43.0.80": None,
+        "10.0.0.1": ("192.0.2.0/24",),
+    }

@@ -152,6 +152,39 @@ def test_a_node_that_calls_a_node_port_of_another_is_answered(lab: Lab, pods: li
         assert call(other, one.address, 30080)[0] in "ac"
 
 
+def test_a_load_balancer_takes_calls_from_its_source_ranges_only(
+    lab: Lab, pods: list[LabPod]
+) -> None:
+    address = lab.nodes[0].address
+    balanced = {"type": "LoadBalancer", "ingress": [{"ip": str(address)}]}
+
+    def fence(*ranges: str) -> None:
+        limits = {"loadBalancerSourceRanges": list(ranges)}
+        serve(lab, service("fenced", "10.43.0.83", **balanced, **limits), slice_of(*pods))
+
+    fence(f"{lab.gateway}/32", "203.0.113.0/24")
+    assert call(None, address, 80)[0] in "abcd"
+    fence("203.0.113.0/24")
+    with pytest.raises(TimeoutError):
+        call(None, address, 80)
+    assert call(pods[2], address, 80)[0] in "abcd"
+    fence()
+    assert call(None, address, 80)[0] in "abcd"
+    serve(lab, service("fenced", "10.43.0.83"))
+
+
+def test_a_port_that_is_bound_to_one_address_is_found_at_no_other(
+    lab: Lab, pods: list[LabPod]
+) -> None:
+    port = {"port": 80, "protocol": "TCP", "nodePort": 30085}
+    bound = service("bound", "10.43.0.85", type="NodePort", ports=[port])
+    bound["metadata"]["annotations"] = {"sampan.io/addresses": str(lab.nodes[1].address)}
+    serve(lab, bound, slice_of(*pods))
+    assert call(None, lab.nodes[1].address, 30085)[0] in "abcd"
+    with pytest.raises(ConnectionRefusedError):
+        call(None, lab.nodes[0].address, 30085)
+
+
 def test_a_load_balancer_answers_on_every_node_address(lab: Lab, pods: list[LabPod]) -> None:
     ingress = [{"ip": str(node.address)} for node in lab.nodes]
     serve(lab, service("web", VIP, type="LoadBalancer", ingress=ingress), slice_of(*pods))

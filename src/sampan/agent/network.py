@@ -35,6 +35,7 @@ SETTLE: Final = 0.003
 VERIFY: Final = 10.0
 """Seconds after which the kernel is looked at when nothing changes."""
 RETRY: Final = 1.0
+ZONE: Final = "topology.kubernetes.io/zone"
 NAMES_WAIT: Final = 1.0
 """Seconds that DNS queries wait for the first look at the cluster."""
 
@@ -156,6 +157,8 @@ class NodeNetwork:
         if delta.view is Node:
             if _place(delta.old) == _place(delta.new):
                 return
+            if meta.name == self._config.node_name:  # its zone may be another
+                self._dirty |= self._everything()
             self._peers_changed = True
         elif delta.view is EndpointSlice:
             slices = (part for part in (delta.old, delta.new) if part is not None)
@@ -223,6 +226,8 @@ class NodeNetwork:
     def _compile(self, program: Program) -> None:
         self._wake.clear()
         dirty, self._dirty = self._dirty, set()
+        own = self._cache.get(Node, "", self._config.node_name)
+        zone = own.metadata.labels.get(ZONE, "") if own else ""
         for key in dirty:
             kind, _, name = key.partition("/")
             space, _, name = name.partition("/")
@@ -232,7 +237,7 @@ class NodeNetwork:
                 continue
             service = self._cache.get(Service, space, name)
             slices = self._cache.by(EndpointSlice, "service", f"{space}/{name}")
-            part = compile_service(service, slices, program.node) if service else ()
+            part = compile_service(service, slices, program.node, zone) if service else ()
             program.put(key, part)
             domain = self._config.cluster_domain
             self._zone.put(key, service_records(service, slices, domain) if service else ())
@@ -271,8 +276,10 @@ def _service_of(part: EndpointSlice) -> Iterable[str]:
     return (f"{part.metadata.namespace}/{part.service}",) if part.service else ()
 
 
-def _place(node: Node | None) -> tuple[str, str] | None:
-    return (node.internal_ip, node.spec.pod_cidr) if node else None
+def _place(node: Node | None) -> tuple[str, str, str] | None:
+    if node is None:
+        return None
+    return node.internal_ip, node.spec.pod_cidr, node.metadata.labels.get(ZONE, "")
 
 
 def _host_ports(pod: Resource | None) -> bool:

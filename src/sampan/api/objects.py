@@ -281,6 +281,9 @@ class ServiceSpec(View):
     external_traffic_policy: str = "Cluster"
     internal_traffic_policy: str = "Cluster"
     load_balancer_class: str = ""
+    load_balancer_source_ranges: list[str] = field(default_factory=list)
+    health_check_node_port: int = 0
+    traffic_distribution: str = ""
 
     @property
     def headless(self) -> bool:

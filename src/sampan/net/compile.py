@@ -10,12 +10,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
-from ipaddress import IPv4Network
+from ipaddress import AddressValueError, IPv4Network, collapse_addresses
 from typing import Final, NamedTuple
 
 from sampan.api.objects import Endpoint, EndpointSlice, Pod, Service, ServicePort
 
 ANY: Final = "0.0.0.0"
+ADDRESSES: Final = "sampan.io/addresses"
+"""A Service's annotation: the only addresses of nodes at which its node ports answer."""
+CLOSE: Final = frozenset({"PreferSameNode", "PreferSameZone", "PreferClose"})
 PROTOCOLS: Final = frozenset({"TCP", "UDP", "SCTP"})
 
 
@@ -48,6 +51,8 @@ class Frontend(NamedTuple):
     protocol: str
     port: int
     clients: From = From.ANYWHERE
+    sources: tuple[str, ...] | None = None
+    """The only networks outside from which calls are taken."""
 
 
 class Otherwise(StrEnum):
@@ -72,8 +77,10 @@ class Group:
 Part = tuple[Group, ...]
 
 
-def compile_service(service: Service, slices: Iterable[EndpointSlice], node: NodeFacts) -> Part:
-    """Say what *node* does for one Service; *slices* are those that belong to it."""
+def compile_service(
+    service: Service, slices: Iterable[EndpointSlice], node: NodeFacts, zone: str = ""
+) -> Part:
+    """Say what *node*, which is in *zone*, does for one Service; *slices* are those of it."""
     if service.spec.headless or service.spec.type == "ExternalName" or service.metadata.deleting:
         return ()
     ours = [part for part in slices if part.address_type == "IPv4"]
@@ -81,17 +88,21 @@ def compile_service(service: Service, slices: Iterable[EndpointSlice], node: Nod
         group
         for port in service.spec.ports
         if port.protocol in PROTOCOLS
-        for group in _groups(service, port, ours, node)
+        for group in _groups(service, port, ours, node, zone)
     )
     return tuple(group for group in groups if group.frontends)
 
 
 def _groups(
-    service: Service, port: ServicePort, slices: Sequence[EndpointSlice], node: NodeFacts
+    service: Service,
+    port: ServicePort,
+    slices: Sequence[EndpointSlice],
+    node: NodeFacts,
+    zone: str,
 ) -> Iterator[Group]:
     """One group for all of a port's frontends, or several where policies tell them apart."""
     spec = service.spec
-    everywhere = targets(port, slices)
+    everywhere = _preferred(spec.traffic_distribution, port, slices, node.name, zone)
     here = targets(port, slices, node.name)
     inside = [Frontend(a, port.protocol, port.port) for a in _cluster_ips(service, node)]
     outside = list(_external(service, port))
@@ -124,9 +135,48 @@ def _external(service: Service, port: ServicePort) -> Iterator[Frontend]:
     balanced = [i.get("ip", "") for i in ingress if i.get("ipMode", "VIP") == "VIP"]
     for address in dict.fromkeys([*service.spec.external_ips, *balanced]):
         if is_ipv4(address):
-            yield Frontend(address, port.protocol, port.port)
+            fence = _sources(service) if address in balanced else None
+            yield Frontend(address, port.protocol, port.port, sources=fence)
     if port.node_port:
-        yield Frontend("", port.protocol, port.node_port)
+        for address in _listening(service):
+            yield Frontend(address, port.protocol, port.node_port)
+
+
+def _listening(service: Service) -> list[str]:
+    """Where node ports answer: at the addresses that are asked for, or at all of the node."""
+    asked = service.metadata.annotations.get(ADDRESSES)
+    if asked is None:
+        return [""]
+    return [a for a in dict.fromkeys(map(str.strip, asked.split(","))) if is_ipv4(a)]
+
+
+def _sources(service: Service) -> tuple[str, ...] | None:
+    ranges = service.spec.load_balancer_source_ranges
+    if not ranges:
+        return None
+    networks = (network for text in ranges if (network := _network(text)))
+    return tuple(map(str, collapse_addresses(networks)))
+
+
+def _network(text: str) -> IPv4Network | None:
+    try:
+        return IPv4Network(text.strip(), strict=False)
+    except (AddressValueError, ValueError):
+        return None
+
+
+def _preferred(
+    wish: str, port: ServicePort, slices: Sequence[EndpointSlice], node: str, zone: str
+) -> tuple[Target, ...]:
+    """The endpoints that serve *port*; the nearest that are ready, if the Service wants that."""
+    if wish in CLOSE:
+        ready = [(e, n) for e, n in _endpoints(port, slices) if e.conditions.ready]
+        near = [Target(e.addresses[0], n) for e, n in ready if e.node_name == node]
+        if wish != "PreferSameNode" or not near:
+            near = [Target(e.addresses[0], n) for e, n in ready if zone and e.zone == zone]
+        if near:
+            return tuple(sorted(set(near)))
+    return targets(port, slices)
 
 
 def targets(

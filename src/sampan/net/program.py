@@ -171,6 +171,11 @@ _ABSENT: Final = "?"
 
 
 def _elements(group: Group, number: int) -> Iterator[tuple[Slot, str]]:
+    for frontend in group.frontends:
+        if frontend.sources is not None:
+            _, key = _slot("", frontend)
+            yield ("fenced_vips", key), ""
+            yield from ((("sources", f"{key} . {source}"), "") for source in frontend.sources)
     if not group.targets:
         for frontend in group.frontends:
             yield _slot(UNSERVED[group.otherwise], frontend), ""

@@ -55,6 +55,8 @@ SETS: Final = {
     "dropped_vips": "ipv4_addr . inet_proto . inet_service",
     "dropped_ports": "inet_proto . inet_service",
     "nodes": "ipv4_addr",
+    "fenced_vips": "ipv4_addr . inet_proto . inet_service",
+    "sources": "ipv4_addr . inet_proto . inet_service . ipv4_addr; flags interval",
 }
 
 
@@ -162,6 +164,7 @@ chain services {{
     {_TO_NODE} ct mark set {_PORT} map @ports {chosen}
 }}
 chain outside {{
+    {_TO_VIP} @fenced_vips {_TO_VIP} . ip saddr != @sources drop
     ct mark set {_TO_VIP} map @outside_vips {chosen}
     {_TO_VIP} @dropped_vips drop
     {_TO_NODE} ct mark set {_PORT} map @outside_ports {chosen}
