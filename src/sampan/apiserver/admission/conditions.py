@@ -11,9 +11,9 @@ from sampan.apiserver.expressions import (
     CannotEvaluate,
     Program,
     TypeName,
-    authorizer,
     compile_expression,
 )
+from sampan.apiserver.expressions.asking import Allows, asking
 
 KNOWN: Final[Mapping[str, TypeName]] = {
     "object": "dyn", "oldObject": "dyn", "request": "dyn", "authorizer": "dyn",
@@ -25,9 +25,7 @@ NOTHING: Final[Mapping[str, Any]] = {}
 class Scene:
     """An attempt as expressions see it: with its namespace, and whom they may ask for rights."""
 
-    def __init__(
-        self, attempt: Attempt, namespace: Object | None, allows: authorizer.Allows
-    ) -> None:
+    def __init__(self, attempt: Attempt, namespace: Object | None, allows: Allows) -> None:
         self.attempt = attempt
         self.namespace = namespace
         self._allows = allows
@@ -50,7 +48,7 @@ class Scene:
 
     def evaluate(self, program: Program, variables: Mapping[str, Any]) -> Any:
         """The value of *program*; raise CannotEvaluate if it has none."""
-        with authorizer.asking(self._allows):
+        with asking(self._allows):
             return program.evaluate(variables)
 
 

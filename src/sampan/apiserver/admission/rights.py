@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from sampan.api import kinds
 from sampan.api.objects import Object
 from sampan.apiserver.authz import Attributes, Policy
-from sampan.apiserver.expressions.authorizer import Allows, Question
+from sampan.apiserver.expressions.asking import Allows, Question
 from sampan.apiserver.identity import User
 from sampan.apiserver.reading import Reader
 

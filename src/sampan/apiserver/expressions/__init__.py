@@ -1,28 +1,17 @@
 """CEL, as Kubernetes speaks it: an expression is checked once and evaluated often.
 
 Google's own implementation (cel-cpp) parses, checks types and evaluates; what Kubernetes adds to
-the language is in `library` and `network`. An expression cannot loop without end, nor reach
-anything that it was not given.
+the language is in `library`, `network` and `authorizer`. An expression cannot loop without end,
+nor reach anything that it was not given.
 """
 
 from collections.abc import Mapping
-from functools import cache
 from typing import Any, Final, Literal
-
-from cel_expr_python import cel
-from cel_expr_python.ext import ext_bindings, ext_math, ext_optional, ext_strings
-
-from sampan.apiserver.expressions import authorizer, library, network
 
 TypeName = Literal["dyn", "bool", "int", "double", "string", "bytes", "timestamp", "list", "map"]
 
 LONGEST: Final = 10_000
 """Characters of an expression; a longer one is refused before it is parsed."""
-_TYPES: Final[Mapping[str, Any]] = {
-    "dyn": cel.Type.DYN, "bool": cel.Type.BOOL, "int": cel.Type.INT, "double": cel.Type.DOUBLE,
-    "string": cel.Type.STRING, "bytes": cel.Type.BYTES, "timestamp": cel.Type.TIMESTAMP,
-    "list": cel.Type.LIST, "map": cel.Type.Map(cel.Type.STRING, cel.Type.DYN),
-}  # fmt: skip
 
 
 class CannotCompile(Exception):
@@ -49,7 +38,7 @@ class Program:
         """Return the value as plain JSON would have it; raise CannotEvaluate if there is none."""
         try:
             found = self.compiled.eval(data=variables)
-            if found.type() == cel.Type.ERROR:
+            if found.type().name() == "ERROR":
                 raise CannotEvaluate(_plain_words(str(found.value())))
             return found.plain_value()
         except (RuntimeError, TypeError) as error:
@@ -60,29 +49,14 @@ def compile_expression(source: str, variables: Mapping[str, TypeName]) -> Progra
     """Parse and check *source*; raise CannotCompile with what is wrong and where."""
     if len(source) > LONGEST:
         raise CannotCompile(f"the expression is longer than {LONGEST} characters")
+    from sampan.apiserver.expressions.engine import environment  # noqa: PLC0415 - it is heavy
+
     try:
-        return Program(source, _environment(tuple(variables.items())).compile(source))
+        return Program(source, environment(tuple(variables.items())).compile(source))
     except (RuntimeError, TypeError, ValueError) as error:
         text = str(error).removeprefix("INVALID_ARGUMENT: ").removesuffix("[INVALID_ARGUMENT]")
         text = text.replace(" (in container '')", "").rstrip()
         raise CannotCompile(f"compilation failed: {text}") from error
-
-
-@cache
-def _environment(variables: tuple[tuple[str, TypeName], ...]) -> Any:
-    return cel.NewEnv(
-        variables={name: _TYPES[type_] for name, type_ in variables},
-        extensions=[
-            ext_strings.ExtStrings(),
-            ext_math.ExtMath(),
-            ext_optional.ExtOptional(),
-            ext_bindings.ExtBindings(),
-            # The last: it adds overloads to functions of those before it, and not the reverse.
-            cel.CelExtension(
-                "kubernetes", [*library.FUNCTIONS, *network.FUNCTIONS, *authorizer.FUNCTIONS]
-            ),
-        ],
-    )
 
 
 _NO_KEY: Final = "Key not found in map : "

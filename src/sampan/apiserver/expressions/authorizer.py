@@ -5,33 +5,16 @@ gather a question; `check` asks it of the one who answers during `asking`. Sourc
 k8s.io/apiserver, pkg/cel/library/authz.go.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable
 from typing import Final
 
 from cel_expr_python import cel
 
+from sampan.apiserver.expressions.asking import asked
 from sampan.apiserver.expressions.library import Tagged, declared, function
-
-Question = Mapping[str, str]
-"""verb, and path or group, resource, subresource, namespace, name; user if it is another one."""
-Allows = Callable[[Question], str | None]
-"""The reason why it is allowed, None if it is not."""
 
 _T: Final = cel.Type
 _TAGGED: Final = _T.Map(_T.STRING, _T.DYN)
-_asked: ContextVar[Allows] = ContextVar("asked")
-
-
-@contextmanager
-def asking(allows: Allows) -> Iterator[None]:
-    """Let *allows* answer what is checked meanwhile."""
-    token = _asked.set(allows)
-    try:
-        yield
-    finally:
-        _asked.reset(token)
 
 
 def _step(field: str) -> Callable[[Tagged, str], Tagged]:
@@ -43,7 +26,7 @@ def _account(question: Tagged, namespace: str, name: str) -> Tagged:
 
 
 def _check(question: Tagged, verb: str) -> Tagged:
-    reason = _asked.get()({**question, "verb": verb})
+    reason = asked.get()({**question, "verb": verb})
     return {"allowed": reason is not None, "reason": reason or ""}
 
 
