@@ -18,6 +18,7 @@ from msgspec import Struct, convert
 
 from sampan.agent import pause
 from sampan.agent.archives import NotAnArchive, image_names, unpacked
+from sampan.agent.collecting import Held
 from sampan.agent.config import AgentConfig
 from sampan.agent.registration import Image
 from sampan.agent.streams.containerd import Containerd
@@ -58,6 +59,25 @@ class ImageStore:
         ]
         return sorted(found, key=lambda image: image.names)
 
+    async def held(self) -> Sequence[Held]:
+        answer = await self._containerd.images.ListImages(api_pb2.ListImagesRequest())
+        return [
+            Held(image.id, (*image.repo_tags, *image.repo_digests), image.size)
+            for image in answer.images
+        ]
+
+    async def in_use(self) -> frozenset[str]:
+        answer = await self._containerd.cri.ListContainers(api_pb2.ListContainersRequest())
+        found = {name for c in answer.containers for name in (c.image_ref, c.image.image)}
+        return frozenset(found | {pause.IMAGE})
+
+    async def kept(self) -> frozenset[str]:
+        return frozenset(name for archive in await self._archives() for name in archive.images)
+
+    async def remove(self, image: str) -> None:
+        spec = api_pb2.ImageSpec(image=image)
+        await self._containerd.images.RemoveImage(api_pb2.RemoveImageRequest(image=spec))
+
     async def ensure_pause(self) -> None:
         """Have the image that every Pod's sandbox runs."""
         if not await self._has(pause.IMAGE):
@@ -68,13 +88,16 @@ class ImageStore:
 
     async def load_missing(self) -> None:
         """Load every archive of the server's with an image that this node lacks."""
-        async with self._client.request("GET", ARCHIVES) as response:
-            archives = convert((await response.json())["archives"], list[Archive])
+        archives = await self._archives()
         have = {name for image in await self.present() for name in image.names}
         for archive in archives:
             if set(archive.images) - have:
                 await self.load(archive.id)
                 log.info("loaded %s", ", ".join(archive.images))
+
+    async def _archives(self) -> list[Archive]:
+        async with self._client.request("GET", ARCHIVES) as response:
+            return convert((await response.json())["archives"], list[Archive])
 
     async def load(self, archive: str) -> Sequence[str]:
         """Fetch an archive and import it; return the images' names, which CRI knows by then."""

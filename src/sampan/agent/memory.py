@@ -124,6 +124,8 @@ class Memory(Struct, frozen=True, kw_only=True):
     """When it was first seen to be on its way out."""
     drained_at: datetime | None = None
     """When Services were seen to send it no more traffic."""
+    evicted: str = ""
+    """Why it had to end, because the node could bear it no longer."""
     let_go: bool = False
     """Whether the API was told that nothing of it runs any more."""
     forgotten: bool = False

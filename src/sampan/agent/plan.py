@@ -167,7 +167,7 @@ def _stop_all(it: Situation, why: str) -> Plan:
 
 def _pod_grace(it: Situation) -> int:
     asked = it.pod.metadata.deletion_grace_period_seconds
-    if it.gone and asked is None:
+    if it.memory.evicted or (it.gone and asked is None):
         return LEAST_GRACE
     return max(
         asked if asked is not None else it.pod.spec.termination_grace_period_seconds, LEAST_GRACE
@@ -178,7 +178,7 @@ def outcome(it: Situation) -> Outcome | None:
     """Say how the Pod has ended for good, or None while it has not."""
     if it.pod.finished:
         return "Succeeded" if it.pod.status.get("phase") == "Succeeded" else "Failed"
-    if past_deadline(it) or _init_failed(it):
+    if past_deadline(it) or it.memory.evicted or _init_failed(it):
         return "Failed"
     ends = [_end_of(it, c) for c in it.pod.spec.containers]
     if not ends or None in ends:

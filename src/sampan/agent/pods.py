@@ -22,6 +22,7 @@ from sampan.agent.memory import Seen, recall
 from sampan.agent.network_acks import Farewells, Unfinished, left
 from sampan.agent.payload import is_payload
 from sampan.agent.plan import CheckAgain, Situation, plan
+from sampan.agent.pressure import Gauges, Pressure
 from sampan.agent.prober import Prober
 from sampan.agent.pulls import Images
 from sampan.agent.record import Record, downward, only_status
@@ -79,6 +80,7 @@ class Pods:
         *,
         unfinished: Unfinished = _no_connections,
         connected: Connected = _at_once,
+        gauges: Gauges | None = None,
         now: Callable[[], datetime] = _wall_clock,
     ) -> None:
         self._neighbours = neighbours
@@ -120,6 +122,7 @@ class Pods:
             runtime, self._events, config.node_ip, spawn=self._spawn, poke=self._poke, now=now
         )
         self._rotation = Rotation(runtime, self._containers_running, now)
+        self._pressure = Pressure(config, self._records, self._events, self._poke, gauges)
         self._cache.subscribe(self._changed)
         neighbours.subscribe(self._neighbour_changed)
 
@@ -140,6 +143,7 @@ class Pods:
                 group.create_task(self._reporter.run())
                 group.create_task(self._claims.run())
                 group.create_task(self._rotation.run())
+                group.create_task(self._pressure.run())
                 group.create_task(self._farewells.run())
                 async for uid in self._queue:
                     group.create_task(self._attend(uid))

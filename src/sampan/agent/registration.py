@@ -15,9 +15,9 @@ from sampan.api.time import timestamp
 
 VERSION: Final = f"v{KUBERNETES_VERSION}-sampan.{__version__}"
 READY: Final = "Ready"
-_MEMORY_RESERVE: Final = 100 << 20
+MEMORY_RESERVE: Final = 100 << 20
 _DISK_RESERVE: Final = 2 << 30
-_PIDS_RESERVE: Final = 1000
+PIDS_RESERVE: Final = 1000
 _WORDS: Final = {
     "Memory": ("SufficientMemory", "InsufficientMemory"),
     "Disk": ("NoDiskPressure", "DiskPressure"),
@@ -103,7 +103,7 @@ def _facts(config: AgentConfig, report: Report) -> Object:
         ],
         "capacity": _amounts(config, machine, machine.memory, machine.disk),
         "allocatable": _amounts(
-            config, machine, machine.memory - _MEMORY_RESERVE, machine.disk - _disk_reserve(machine)
+            config, machine, machine.memory - MEMORY_RESERVE, machine.disk - disk_reserve(machine)
         ),
         "nodeInfo": {
             "machineID": machine.machine_id,
@@ -135,7 +135,7 @@ def _amounts(config: AgentConfig, machine: Machine, memory: int, disk: int) -> d
     }
 
 
-def _disk_reserve(machine: Machine) -> int:
+def disk_reserve(machine: Machine) -> int:
     return min(_DISK_RESERVE, machine.disk // 10)
 
 
@@ -166,9 +166,9 @@ def _changed_conditions(have: Sequence[Object], report: Report, now: datetime) -
 def _conditions(report: Report) -> Sequence[Object]:
     left = report.headroom
     return (
-        _pressure("Memory", pressing=left.memory < _MEMORY_RESERVE),
-        _pressure("Disk", pressing=left.disk < _disk_reserve(report.machine)),
-        _pressure("PID", pressing=left.pids < _PIDS_RESERVE),
+        _pressure("Memory", pressing=left.memory < MEMORY_RESERVE),
+        _pressure("Disk", pressing=left.disk < disk_reserve(report.machine)),
+        _pressure("PID", pressing=left.pids < PIDS_RESERVE),
         _readiness("starting" if report.problem is None else report.problem),
     )
 

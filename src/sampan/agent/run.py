@@ -7,6 +7,7 @@ wait for them. Stopping leaves the containers running: the next agent finds them
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from typing import Any, Final
 import grpc
 from cri_api.v1 import api_pb2
 
+from sampan.agent.collecting import Collector, disk_space
 from sampan.agent.config import AgentConfig
 from sampan.agent.containerd import NodeError, ensure_containerd
 from sampan.agent.images import ImageStore, serve_load_image
@@ -35,6 +37,7 @@ from sampan.agent.streams.stream import Verb
 from sampan.agent.tunnel import Tunnel
 from sampan.aio.supervise import supervise
 from sampan.api import kinds
+from sampan.api.errors import ApiError
 from sampan.api.objects import Object
 from sampan.client.http import HttpClient
 
@@ -100,6 +103,7 @@ class Node:
                 "images": self._load_images,
                 "image list": self._list_images,
                 "stats": self._stats.run,
+                "image collection": self._collect_images,
             }
         )
 
@@ -137,6 +141,17 @@ class Node:
     async def _load_image(self, params: Mapping[str, Any], stream: Any) -> None:
         await serve_load_image(self._images, params, stream)
         self._images_changed.set()
+
+    async def _collect_images(self) -> None:
+        await self._runtime_ready.wait()
+        space = partial(disk_space, self._config.data_dir)
+        collector = Collector(self._images, space, time.monotonic)
+        while True:
+            try:
+                await collector.run()
+            except (grpc.RpcError, ApiError, OSError, TimeoutError) as error:
+                log.warning("images are not collected: %s", error)
+                await asyncio.sleep(_IMAGES_LISTED_EVERY)
 
     async def _list_images(self) -> None:
         await self._runtime_ready.wait()

@@ -162,6 +162,7 @@ class NodePodSpec(View):
     init_containers: list[ContainerSpec] = field(default_factory=list)
     ephemeral_containers: list[ContainerSpec] = field(default_factory=list)
     volumes: list[Object] = field(default_factory=list)
+    priority: int = 0
     restart_policy: str = "Always"
     termination_grace_period_seconds: int = 30
     active_deadline_seconds: int | None = None

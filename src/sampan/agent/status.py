@@ -19,9 +19,6 @@ from sampan.api.objects import Object
 from sampan.api.time import timestamp
 
 ID_PREFIX: Final = "containerd://"
-_OWN_CONDITIONS: Final = (
-    "PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled",
-)  # fmt: skip
 
 
 class _Verdict(Struct, frozen=True):
@@ -74,6 +71,8 @@ def _reason(it: Situation) -> Object:
             "reason": "DeadlineExceeded",
             "message": "Pod was active on the node longer than the specified deadline",
         }
+    if it.memory.evicted and not it.pod.finished:
+        return {"reason": "Evicted", "message": it.memory.evicted}
     return {key: it.pod.status[key] for key in ("reason", "message") if key in it.pod.status}
 
 
@@ -246,8 +245,10 @@ def _conditions(
         "ContainersReady": ready,
         "PodScheduled": _TRUE,
     }
+    if it.memory.evicted:
+        wanted["DisruptionTarget"] = _Verdict("True", "TerminationByKubelet", it.memory.evicted)
     generation = it.pod.metadata.generation
-    return [_condition(old.get(t), t, wanted[t], it.now, generation) for t in _OWN_CONDITIONS]
+    return [_condition(old.get(t), t, verdict, it.now, generation) for t, verdict in wanted.items()]
 
 
 def _condition(
