@@ -36,6 +36,8 @@ class Delta(Generic[R]):
         return cast("R", self.new if self.new is not None else self.old)
 
 
+_FOREVER = 1 << 63
+
 Subscriber = Callable[[Delta[Any]], None]
 
 
@@ -63,6 +65,29 @@ class Cache:
         self._client = client
         self._tables = {interest.view: _Table(interest) for interest in interests}
         self._subscribers: list[Subscriber] = []
+        self._group: asyncio.TaskGroup | None = None
+        self._added: dict[type[Resource], asyncio.Task[None] | None] = {}
+
+    @property
+    def added(self) -> Sequence[type[Resource]]:
+        """The views that are followed only since `add`, or were until `drop`."""
+        return tuple(self._added)
+
+    def add(self, interest: Interest) -> None:
+        """Follow *interest* as well."""
+        table = self._tables[interest.view] = _Table(interest)
+        self._added[interest.view] = (
+            self._group.create_task(self._follow(table)) if self._group else None
+        )
+
+    def drop(self, view: type[Resource]) -> None:
+        """Follow what was added no longer; its objects are taken for gone."""
+        if task := self._added[view]:
+            task.cancel()
+        table = self._tables[view]
+        for key in list(table.objects):
+            self._publish(table.put(key, None))
+        table.end()
 
     def subscribe(self, subscriber: Subscriber) -> None:
         """Call *subscriber* with every later change, after the cache shows it."""
@@ -87,7 +112,7 @@ class Cache:
 
     async def synced(self) -> None:
         """Wait until every kind has been listed once."""
-        for table in self._tables.values():
+        for table in list(self._tables.values()):
             await table.listed.wait()
 
     async def seen(self, view: type[Resource], revision: int) -> None:
@@ -102,8 +127,11 @@ class Cache:
     async def run(self) -> None:
         """Follow every kind until cancelled; lost connections are taken up again."""
         async with asyncio.TaskGroup() as group:
-            for table in self._tables.values():
-                group.create_task(self._follow(table))
+            self._group = group
+            for view, table in self._tables.items():
+                task = group.create_task(self._follow(table))
+                if view in self._added:
+                    self._added[view] = task
 
     async def _follow(self, table: "_Table") -> None:
         pause = 0.05
@@ -191,6 +219,12 @@ class _Table:
         self.revision = max(self.revision, int(revision))
         self.moved.set()
         self.moved = asyncio.Event()
+
+    def end(self) -> None:
+        """Let nobody wait for what will not come."""
+        self.revision = _FOREVER
+        self.listed.set()
+        self.moved.set()
 
     def _file(self, key: str, obj: Resource) -> None:
         self.objects[key] = obj

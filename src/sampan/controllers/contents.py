@@ -30,7 +30,8 @@ _READ: Final = (
 _NEEDED: Final = frozenset({"list", "watch", "delete"})
 
 
-def _bare(kind: Kind) -> type[Resource]:
+def bare(kind: Kind) -> type[Resource]:
+    """Make a view of *kind* that has nothing but the metadata."""
     made = defstruct(
         kind.kind,
         [],
@@ -51,7 +52,7 @@ def _contents() -> Mapping[Kind, type[Resource]]:
         listed = kind.namespaced and kind.kind != "Event" and set(kind.verbs) >= _NEEDED
         if listed and (kind.group, kind.plural) not in known:
             known.add((kind.group, kind.plural))
-            views[kind] = _bare(kind)
+            views[kind] = bare(kind)
     return dict(sorted(views.items(), key=lambda item: item[0].group not in {"apps", "batch"}))
 
 

@@ -6,9 +6,10 @@ block it are gone; or it orphans them first. Before anything is deleted the API 
 whether the owners are really gone: a cache may be behind.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final, Literal
 
+from sampan.api.kinds import Kind
 from sampan.api.objects import Node, OwnerReference, Resource
 from sampan.client.cache import Delta
 from sampan.controllers.claims import disown
@@ -30,7 +31,14 @@ def key_of(obj: Resource) -> str:
 
 def _found(key: str, objects: Reader) -> Resource | None:
     _, group, plural, *place = key.split("/")
-    return objects.get(_BY_PATH[group, plural], "/".join(place[:-1]), place[-1])
+    view = _BY_PATH.get((group, plural)) or _added(objects, lambda k: k.plural == plural, group)
+    return objects.get(view, "/".join(place[:-1]), place[-1]) if view else None
+
+
+def _added(objects: Reader, fits: Callable[[Kind], bool], group: str) -> type[Resource] | None:
+    """The newest view of a custom resource of *group* that *fits*."""
+    found = (view for view in reversed(objects.added) if view.KIND.group == group)
+    return next((view for view in found if fits(view.KIND)), None)
 
 
 def reconcile(key: str, world: World) -> Iterator[Action]:
@@ -46,20 +54,21 @@ def reconcile(key: str, world: World) -> Iterator[Action]:
 
 
 def _owner(ref: OwnerReference, obj: Resource, objects: Reader) -> Resource | None:
-    view = _view(ref)
+    view = _view(ref, objects)
     if view is None:
         return None
     found = objects.get(view, obj.metadata.namespace if view.KIND.namespaced else "", ref.name)
     return found if found is not None and found.metadata.uid == ref.uid else None
 
 
-def _view(ref: OwnerReference) -> type[Resource] | None:
-    return _BY_KIND.get((ref.api_version.rpartition("/")[0], ref.kind))
+def _view(ref: OwnerReference, objects: Reader) -> type[Resource] | None:
+    group = ref.api_version.rpartition("/")[0]
+    return _BY_KIND.get((group, ref.kind)) or _added(objects, lambda k: k.kind == ref.kind, group)
 
 
 def _stands(ref: OwnerReference, obj: Resource, objects: Reader) -> bool:
     """Whether the owner is there; one of a kind that nobody follows is taken for present."""
-    return _view(ref) is None or _owner(ref, obj, objects) is not None
+    return _view(ref, objects) is None or _owner(ref, obj, objects) is not None
 
 
 def _propagation(obj: Resource) -> Literal["Background", "Foreground", "Orphan"]:
@@ -86,7 +95,7 @@ def _finalize(obj: Resource, objects: Reader) -> Iterator[Action]:
 
 
 def _dependents(owner: Resource, objects: Reader) -> Iterator[Resource]:
-    for view in CONTENTS.values():
+    for view in (*CONTENTS.values(), *objects.added):
         yield from objects.by(view, "owner", owner.metadata.uid)
 
 
@@ -110,7 +119,7 @@ def _without(finalizer: str, obj: Resource) -> Patch:
     return Patch(obj, {"metadata": {"resourceVersion": revision, "finalizers": left or None}})
 
 
-def _changed(delta: Delta[Any], objects: Reader) -> Iterator[str]:
+def changed(delta: Delta[Any], objects: Reader) -> Iterator[str]:
     """What a change may have made garbage, and the owners that it may have set free."""
     new, old = delta.new, delta.old
     if new is None:
@@ -134,5 +143,5 @@ def _ties(obj: Resource) -> tuple[object, ...]:
 
 
 CONTROLLER: Final = Controller(
-    "garbage-collector", dict.fromkeys(_VIEWS, _changed), reconcile, workers=32
+    "garbage-collector", dict.fromkeys(_VIEWS, changed), reconcile, workers=32
 )

@@ -75,6 +75,14 @@ class Loop:
             for bench in self._benches:
                 group.create_task(self._serve(bench), name=bench.controller.name)
 
+    def follow(self, view: type[Resource], triggers: Mapping[str, Trigger]) -> None:
+        """Have controllers, by name, look at the changes of one more *view*."""
+        if view not in self._routes:
+            self._writer.follow(view)
+            for bench in self._benches:
+                if trigger := triggers.get(bench.controller.name):
+                    self._routes[view].append((trigger, bench.queue))
+
     def statistics(self) -> Mapping[str, QueueStatistics]:
         return {bench.controller.name: bench.queue.statistics() for bench in self._benches}
 

@@ -34,10 +34,12 @@ def reconcile(namespace: Namespace, world: World) -> Iterator[Action]:
     name, finalizers = namespace.metadata.name, namespace.spec.finalizers
     if not namespace.metadata.deleting or FINALIZER not in finalizers:
         return
-    left = {k: found for k, view in CONTENTS.items() if (found := world.objects.all(view, name))}
+    custom = {view.KIND: view for view in world.objects.added if view.KIND.namespaced}
+    contents = {**CONTENTS, **custom}
+    left = {k: found for k, view in contents.items() if (found := world.objects.all(view, name))}
     if not left:
         others = tuple(held for held in finalizers if held != FINALIZER)
-        yield Finalize(namespace, tuple(CONTENTS), SWEPT, others)
+        yield Finalize(namespace, tuple(contents), SWEPT, others)
         return
     for objects in left.values():
         for obj in objects:
@@ -97,7 +99,7 @@ def _finalizers(left: Left) -> dict[str, int]:
     return counts
 
 
-def _content(delta: Delta[Any], objects: Reader) -> Iterator[str]:
+def content(delta: Delta[Any], objects: Reader) -> Iterator[str]:
     """What appears in or leaves a namespace that is going."""
     if delta.old and delta.new:
         return
@@ -108,6 +110,6 @@ def _content(delta: Delta[Any], objects: Reader) -> Iterator[str]:
 
 CONTROLLER: Final = Controller(
     "namespace-controller",
-    {Namespace: itself, **dict.fromkeys(CONTENTS.values(), _content)},
+    {Namespace: itself, **dict.fromkeys(CONTENTS.values(), content)},
     for_each(Namespace, reconcile),
 )

@@ -143,6 +143,10 @@ class Failure:
 class Reader(Protocol):
     """The part of a cache that deciding code may see."""
 
+    @property
+    def added(self) -> Sequence[type[Resource]]:
+        """The views of custom resources."""
+
     def get(self, view: type[R], namespace: str, name: str) -> R | None: ...
     def all(self, view: type[R], namespace: str = "") -> Sequence[R]: ...
     def by(self, view: type[R], index: str, value: str) -> Sequence[R]: ...

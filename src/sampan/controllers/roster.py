@@ -12,6 +12,7 @@ from sampan.client.interface import Client
 from sampan.controllers import (
     cluster_roles,
     cronjob,
+    custom_resources,
     daemonset,
     deployment,
     disruption,
@@ -39,7 +40,7 @@ from sampan.controllers import (
 )
 from sampan.controllers.events import ControllerEvents
 from sampan.controllers.loop import Loop, followed, wall_clock
-from sampan.controllers.plan import Controller
+from sampan.controllers.plan import Controller, Trigger
 from sampan.controllers.views import Deployment, ReplicaSet, by_label, by_orphan, by_selector
 from sampan.controllers.views_apps import ControllerRevision, DaemonSet, StatefulSet
 from sampan.controllers.views_storage import Claim, Volume, by_claim, by_volume
@@ -96,6 +97,13 @@ INDEXES: Final[Mapping[type[Resource], Mapping[str, Index]]] = {
 }
 
 
+OF_CUSTOM: Final[Mapping[str, Trigger]] = {
+    garbage_collector.CONTROLLER.name: garbage_collector.changed,
+    namespaces.CONTROLLER.name: namespaces.content,
+}
+"""Who looks at custom resources, whatever they are."""
+
+
 def controllers(ca_pem: str) -> Sequence[Controller]:
     return (*CONTROLLERS, root_ca.controller(ca_pem))
 
@@ -109,9 +117,10 @@ def interests(controllers: Sequence[Controller]) -> Sequence[Interest]:
 async def run_all(client: Client, *, ca_pem: str, now: Callable[[], datetime] = wall_clock) -> None:
     """Run every controller over one cache of its own, until cancelled."""
     everyone = controllers(ca_pem)
-    cache = Cache(client, interests(everyone))
+    cache = Cache(client, [*interests(everyone), custom_resources.INTEREST])
     recorder = EventRecorder(client, now)
     loop = Loop(client, cache, everyone, ControllerEvents(recorder), now=now)
+    custom_resources.CustomResources(cache, loop, OF_CUSTOM, OWNER)
     async with asyncio.TaskGroup() as group:
         group.create_task(recorder.run(), name="events")
         group.create_task(loop.run(), name="controllers")

@@ -6,13 +6,14 @@ plan is made only when the cache has seen everything that the last one wrote.
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
 from sampan.api.errors import ApiError, Conflict, NotFound
 from sampan.api.kinds import BY_GVK, Kind
-from sampan.api.objects import Object, Resource
+from sampan.api.objects import Object, OwnerReference, Resource
 from sampan.api.time import parse_time
 from sampan.client.cache import Cache
 from sampan.client.interface import Client
@@ -60,8 +61,12 @@ class Writer:
     ) -> None:
         self._client = client
         self._cache = cache
-        self._views = views
+        self._views = dict(views)
         self._recorder = recorder
+
+    def follow(self, view: type[Resource]) -> None:
+        """Know one more *view*, of a custom resource."""
+        self._views[view.KIND] = view
 
     async def carry_out(self, writes: Sequence[Write], source: str) -> Outcome:
         """Make all *writes*, in growing batches; a batch with a failure is the last."""
@@ -175,7 +180,7 @@ class Writer:
 
     async def _gone(self, check: Gone, namespace: str) -> bool:
         for owner in check.owners:
-            kind = BY_GVK.get((owner.api_version, owner.kind))
+            kind = BY_GVK.get((owner.api_version, owner.kind)) or self._custom(owner)
             if kind is None:
                 return False
             try:
@@ -193,6 +198,11 @@ class Writer:
             await self._finalize(write, outcome)
         else:
             await self._delete_all(write.kind, write.namespace, write.before)
+
+    def _custom(self, owner: OwnerReference) -> Kind | None:
+        group = owner.api_version.rpartition("/")[0]
+        known = (kind for kind in reversed(self._views) if kind.group == group)
+        return next((kind for kind in known if kind.kind == owner.kind), None)
 
     async def _delete_all(self, kind: Kind, namespace: str, before: datetime | None = None) -> None:
         for raw in (await self._client.list(kind, namespace)).items:
@@ -233,8 +243,9 @@ class Writer:
         for kind in write.swept:
             await self._delete_all(kind, name)
         for kind in (*write.kinds, *write.swept):
-            if left := (await self._client.list(kind, name)).items:
-                raise Conflict(f"namespace {name} still has {len(left)} {kind.resource}")
+            with suppress(NotFound):  # a kind that is no longer defined
+                if left := (await self._client.list(kind, name)).items:
+                    raise Conflict(f"namespace {name} still has {len(left)} {kind.resource}")
         raw = await self._client.get(write.obj.KIND, name)
         spec = {**(raw.get("spec") or {}), "finalizers": list(write.finalizers)}
         await self._client.update(write.obj.KIND, {**raw, "spec": spec}, subresource="finalize")

@@ -162,6 +162,7 @@ async def cluster(
         control = [
             group.create_task(run_all(client, ca_pem=CA, now=loop_time), name="controllers"),
             group.create_task(schedule(client, now=loop_time), name="scheduler"),
+            group.create_task(registry.follow(), name="definitions"),
         ]
         for machine in machines.values():
             machine.start(group)
