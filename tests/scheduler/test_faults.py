@@ -95,8 +95,9 @@ class History:
     def _refuse(self, name: str, node: str) -> ApiError | None:
         if not self.refusals:
             return None
-        if self.refusals.pop():
-            pod = self.api.pod(name)
+        lost_after = self.refusals.pop()
+        pod = self.api.objects[kinds.PODS].get(("default", name))
+        if lost_after and pod:
             if pod["spec"].get("nodeName"):
                 return Conflict("has a node already")
             self.api._store(kinds.PODS, {**pod, "spec": {**pod["spec"], "nodeName": node}})
