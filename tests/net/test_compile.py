@@ -16,7 +16,6 @@ from sampan.net.compile import (
     Target,
     compile_host_ports,
     compile_service,
-    compile_service,
 )
 from tests.net.objects import NODE, compiled, endpoint, service, slice_of
 

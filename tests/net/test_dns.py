@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from os import getpid
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -21,6 +22,8 @@ class Packed(Protocol):
 
 
 Answer = Callable[[DNSRecord], Packed | None]
+OWN = f"127.{getpid() >> 8 & 255}.{getpid() & 255}.9"
+"""No other process takes a port of it between the one for UDP and the one for TCP."""
 WEB, OUT = "web.default.svc.cluster.local", "out.default.svc.cluster.local"
 
 
@@ -61,7 +64,7 @@ async def above(answer: Answer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 
 @asynccontextmanager
 async def running(upstream: Upstream) -> AsyncIterator[tuple[str, int]]:
-    server = DnsServer(ZONE, upstream, "127.0.0.1", port=0)
+    server = DnsServer(ZONE, upstream, OWN, port=0)
     async with asyncio.TaskGroup() as group:
         work = group.create_task(server.run())
         yield server.address

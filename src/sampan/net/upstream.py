@@ -3,9 +3,12 @@
 import asyncio
 import secrets
 import socket
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
+
+from sampan.net.answers import Answers
 
 RESOLV_CONF: Final = Path("/etc/resolv.conf")
 BEHIND_STUB: Final = Path("/run/systemd/resolve/resolv.conf")
@@ -44,9 +47,19 @@ class Upstream:
         self._failures: dict[str, int] = {}
         self._resting: dict[str, float] = {}
         self._read: tuple[float, tuple[str, ...]] = (0.0, ())
+        self._answers = Answers(time.monotonic)
 
     async def ask(self, query: bytes, *, stream: bool = False) -> bytes:
-        """Return the first answer to *query*, under the query's own id; raise Unanswered."""
+        """Return an answer to *query*, under the query's own id; raise Unanswered."""
+        try:
+            return await self._answers.get(
+                query, lambda: self._first(query, stream=stream), stream=stream
+            )
+        except ConnectionAbortedError as error:  # who asked first has gone
+            raise Unanswered from error
+
+    async def _first(self, query: bytes, *, stream: bool) -> bytes:
+        """Ask one server after the other."""
         for server in self._servers():
             own_id = secrets.token_bytes(2)
             try:
