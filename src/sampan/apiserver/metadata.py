@@ -29,6 +29,8 @@ _WITHOUT_GENERATION: Final = frozenset({
 } - {"replicationcontrollers"})  # fmt: skip
 NO_VERSION: Final = (None, "", "0")
 """resourceVersions that insist on nothing."""
+_NOTHING: Final[tuple[Any, ...]] = ({}, [], "")
+"""Values that Kubernetes leaves out of metadata when it writes them."""
 _NOT_SPEC: Final = frozenset({"kind", "apiVersion", "metadata", "status"})
 
 
@@ -81,7 +83,7 @@ def born(kind: Kind, obj: Object, now: datetime) -> None:
     if has_generation(kind):
         meta["generation"] = 1
     dropped = {*_OWNED, "selfLink", "resourceVersion", "managedFields"}
-    meta.update((key, value) for key, value in given.items() if key not in dropped)
+    meta.update((k, v) for k, v in given.items() if k not in dropped and v not in _NOTHING)
     if given.get("managedFields"):
         meta["managedFields"] = given["managedFields"]
     obj["metadata"] = meta
@@ -144,7 +146,9 @@ def carried_over(old: Object, new: Object) -> None:
     if "generateName" in before:
         meta["generateName"] = before["generateName"]
     dropped = {"selfLink", "resourceVersion", *_OWNED}
-    meta.update((k, v) for k, v in given.items() if k not in dropped and k not in meta)
+    meta.update(
+        (k, v) for k, v in given.items() if not (k in dropped or k in meta or v in _NOTHING)
+    )
     if "managedFields" not in given and "managedFields" in before:
         meta["managedFields"] = before["managedFields"]
     new["metadata"] = meta

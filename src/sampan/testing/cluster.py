@@ -80,9 +80,11 @@ class Cluster:
     """What a test does with a cluster; made by `cluster()`."""
 
     def __init__(
-        self, client: Client, machines: Mapping[str, Machine], group: asyncio.TaskGroup
+        self, registry: StoreRegistry, machines: Mapping[str, Machine], group: asyncio.TaskGroup
     ) -> None:
-        self.client = client
+        self.registry = registry
+        """What an API server in front of this cluster would serve."""
+        self.client: Client = LocalClient(registry)
         self.machines = machines
         self._group = group
 
@@ -166,7 +168,7 @@ async def cluster(
         ]
         for machine in machines.values():
             machine.start(group)
-        running = Cluster(client, machines, group)
+        running = Cluster(registry, machines, group)
         try:
             await running.until(lambda: _all_ready(running, nodes))
             yield running

@@ -1,5 +1,6 @@
 """One client's connection: bounds on what it may send before it is heard, errors as Statuses."""
 
+import asyncio
 import logging
 import socket
 from collections.abc import Awaitable, Callable
@@ -94,8 +95,10 @@ class Connections(web.Server):
     def __init__(self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> None:
         super().__init__(handler, request_factory=self._request, handler_cancellation=True)
 
-    def _request(self, *parts: Any) -> web.BaseRequest:
-        return _Request(*parts, self._loop)
+    def _request(
+        self, message: Any, payload: Any, protocol: Any, writer: Any, task: "asyncio.Task[None]"
+    ) -> web.BaseRequest:
+        return _Request(message, payload, protocol, writer, task, self._loop)
 
     def __call__(self) -> RequestHandler:
         return Connection(
