@@ -13,7 +13,14 @@ from typing import Any, Final
 
 from sampan.aio.backoff import Backoff
 from sampan.api import kinds
-from sampan.api.errors import ApiError, Conflict, NotFound
+from sampan.api.errors import (
+    ApiError,
+    Conflict,
+    InternalError,
+    NotFound,
+    ServiceUnavailable,
+    Timeout,
+)
 from sampan.api.objects import Namespace, Node, Object, Resource, Service
 from sampan.client.cache import Cache, Delta, Interest
 from sampan.client.interface import Client
@@ -367,12 +374,33 @@ class Scheduler:
             try:
                 await self._client.create(kinds.PODS, binding_of, subresource="binding")
             except (ApiError, OSError, TimeoutError) as error:
-                self._bind_failed(waiter, node, error)
+                if not await self._bound_after_all(waiter.pod, error):
+                    self._bind_failed(waiter, node, error)
             else:
                 text = f"Successfully assigned {waiter.pod.metadata.key} to {node}"
                 self._news.event(waiter.pod, "Normal", "Scheduled", text)
             finally:
                 self._binding -= 1
+
+    async def _bound_after_all(self, pod: Pod, error: Exception) -> bool:
+        """Ask whether a binding came through whose answer was lost; its room stays taken meanwhile.
+
+        To take the assumption back unasked could promise the same room twice.
+        """
+        failures = 0
+        while isinstance(error, ServiceUnavailable | Timeout | InternalError | OSError):
+            try:
+                found = Pod.of(
+                    await self._client.get(kinds.PODS, pod.metadata.name, pod.metadata.namespace)
+                )
+            except NotFound:
+                return False
+            except (ApiError, OSError, TimeoutError):
+                failures += 1
+                await asyncio.sleep(self._backoff.delay(failures))
+            else:
+                return found.metadata.uid == pod.metadata.uid and bool(found.spec.node_name)
+        return False
 
     def _binding_of(self, pod: Pod, node: str) -> Object:
         held = self._table.held(pod.metadata.uid)
