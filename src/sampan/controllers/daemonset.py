@@ -47,6 +47,10 @@ class Situation:
     ds: DaemonSet
     digest: str
     fits: Mapping[str, Fit]
+    nodes: Sequence[str]
+    """Where a Pod belongs."""
+    surge: int
+    """How many nodes may have an old and a new Pod at once."""
     pods: Mapping[str, Sequence[Pod]]
     """By node, oldest first."""
     world: World
@@ -65,17 +69,6 @@ class Situation:
 
     def staying(self, node: str) -> list[Pod]:
         return [pod for pod in self.pods.get(node, ()) if not pod.metadata.deleting]
-
-    @property
-    def nodes(self) -> list[str]:
-        """Where a Pod belongs."""
-        return [node for node, found in self.fits.items() if found.belongs]
-
-    @property
-    def surge(self) -> int:
-        update = self.ds.spec.update_strategy
-        rolls = update.type == "RollingUpdate"
-        return _share(update.rolling_update.max_surge, len(self.nodes)) if rolls else 0
 
     @property
     def max_unavailable(self) -> int:
@@ -126,7 +119,11 @@ def _situation(ds: DaemonSet, digest: str, pods: Iterable[Pod], world: World) ->
     for pod in sorted(pods, key=_age):
         by_node[target(pod)].append(pod)
     fits = {node.metadata.name: fit(ds, node) for node in world.objects.all(Node)}
-    return Situation(ds, digest, fits, by_node, world)
+    nodes = [node for node, found in fits.items() if found.belongs]
+    update = ds.spec.update_strategy
+    rolls = update.type == "RollingUpdate"
+    surge = _share(update.rolling_update.max_surge, len(nodes)) if rolls else 0
+    return Situation(ds, digest, fits, nodes, surge, by_node, world)
 
 
 def _age(pod: Pod) -> tuple[bool, float, str]:
