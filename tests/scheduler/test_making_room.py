@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from sampan.api import kinds
 from sampan.api.errors import ServiceUnavailable
 from sampan.api.kinds import Kind
@@ -198,16 +200,21 @@ async def test_a_victim_that_the_api_will_not_delete_at_first_is_deleted_later()
     assert refusals == 0
 
 
-async def test_a_pod_whose_budget_is_spent_is_spared() -> None:
+@pytest.mark.parametrize(("counted", "goes"), [({}, "low-1"), ({"low-0": None}, "low-0")])
+async def test_a_pod_whose_budget_is_spent_is_spared_unless_it_is_counted_already(
+    counted: Object, goes: str
+) -> None:
     api = await full(raw_node("n1", cpu="1"), raw_node("n2", cpu="1"), low=2)
     budget = {
         "metadata": {"name": "guard", "namespace": "default"},
         "spec": {"selector": {"matchLabels": {"low": "0"}}},
-        "status": {"disruptionsAllowed": 0},
+        "status": {"disruptionsAllowed": 0, "disruptedPods": counted},
     }
-    await api.add(BUDGETS, budget)
+    await api.patch(kinds.PODS, "low-1", {"spec": {"priority": 5}}, "default")
     async with scheduling(api):
+        await asyncio.sleep(1)
+        await api.add(BUDGETS, budget)
         await asyncio.sleep(1)
         await api.add(kinds.PODS, raw_pod("high", cpu="1", priority=10))
         await until(lambda: leaving(api))
-    assert [p["metadata"]["name"] for p in leaving(api)] == ["low-1"]
+    assert [p["metadata"]["name"] for p in leaving(api)] == [goes]

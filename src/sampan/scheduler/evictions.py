@@ -7,7 +7,7 @@ before it is deleted, as kube-scheduler does.
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from math import inf
@@ -85,8 +85,15 @@ class Evictions:
             delta.new.metadata.namespace,
             selector,
             status.disruptions_allowed,
-            frozenset(status.disrupted_pods),
+            frozenset(self._uids(delta.new.metadata.namespace, status.disrupted_pods)),
         )
+
+    def _uids(self, namespace: str, names: Mapping[str, Any]) -> Iterable[str]:
+        """Return the Pods of these names; most budgets name none, so nobody keeps an index."""
+        if not names:
+            return ()
+        keys = self._keys.items()
+        return (uid for uid, (space, name) in keys if space == namespace and name in names)
 
     def know(self, pod: Pod) -> None:
         """Remember where to find a Pod that counts on some node."""

@@ -33,7 +33,7 @@ class Budget:
     selector: Selector
     allowed: int
     already: frozenset[str] = frozenset()
-    """Names of Pods whose going is counted already."""
+    """Uids of Pods whose going is counted already."""
 
     def means(self, held: Held) -> bool:
         who = held.demand.who
