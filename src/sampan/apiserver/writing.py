@@ -338,8 +338,6 @@ def prepared(kind: Kind, old: Object, proposed: Object, subresource: str) -> Obj
         if kind.resource == "services":
             allocation.carry_over(old, new)
         causes = validation.validate_update(kind, old, new)
-        if kind == DEFINITIONS:
-            causes += definition.validate_update(old, new)
     if custom or subresource in {"", "ephemeralcontainers", "resize"}:
         causes += _broken(kind, new, old)
     if causes:
@@ -357,6 +355,7 @@ def _broken(kind: Kind, obj: Object, old: Object | None = None) -> list[Cause]:
         causes = list(schemas.check(kind, obj).invalid)
     if kind == DEFINITIONS and not causes:
         causes += definition.validate(obj)
+        causes += definition.validate_update(old, obj) if old else ()
     known = {cause.field for cause in causes}
     broken = [*validation.validate(kind, obj), *rules.validate(kind, obj)]
     return causes + [cause for cause in broken if cause.field not in known]

@@ -74,6 +74,15 @@ def compiled(schema: Schema) -> Any:
     )
 
 
+def problem(schema: Schema) -> str:
+    """What keeps a structural *schema* from being compiled, or ""."""
+    try:
+        compiled(schema)
+    except ValueError as error:
+        return str(error).partition("\n")[0]
+    return ""
+
+
 def _json_schema(schema: Schema) -> Object:
     found: Object = {name: schema[name] for name in _KEPT if name in schema}
     if found.get("format") in _INTEGERS:

@@ -146,7 +146,9 @@ def _schema(version: Object, field: str) -> Iterator[Cause]:
     place = f"{field}.openAPIV3Schema"
     found = list(structural.validate(schema, place))
     yield from found
-    if not found:
+    if not found and (wrong := checking.problem(schema)):
+        yield bad_value(place, "", wrong)
+    elif not found:
         yield from rules.validate(schema, place)
         yield from _defaults(schema, place, root=True)
 

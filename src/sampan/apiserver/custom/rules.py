@@ -255,8 +255,7 @@ def _broken(rule: Rule, value: Any, before: list[Any], path: Path) -> Cause | No
         given["oldSelf__"] = before
     else:
         given["oldSelf"] = before[0] if before else None
-    field = shown_path(path) + rule.field
-    field = field.removeprefix(".")
+    field = (shown_path(path) + rule.field).removeprefix(".") or "<nil>"
     try:
         if rule.program.evaluate(given) is True:
             return None
