@@ -99,3 +99,12 @@ async def test_a_changed_root_certificate_is_published_again() -> None:
     await api.patch(kinds.CONFIGMAPS, "kube-root-ca.crt", {"data": {"ca.crt": "OLD"}})
     again = await started(store)
     assert (await again.get(kinds.CONFIGMAPS, "kube-root-ca.crt"))["data"] == {"ca.crt": "PEM"}
+
+
+async def test_what_leads_to_the_api_is_there_again_when_somebody_deletes_it(api: Api) -> None:
+    for kind in (kinds.SERVICES, kinds.ENDPOINTS, kinds.ENDPOINT_SLICES):
+        before = await api.get(kind, "kubernetes")
+        await api.delete(kind, "kubernetes")
+        again = await api.get(kind, "kubernetes")
+        assert again["metadata"]["uid"] != before["metadata"]["uid"]
+    assert (await api.get(kinds.SERVICES, "kubernetes"))["spec"]["clusterIP"] == "10.43.0.1"

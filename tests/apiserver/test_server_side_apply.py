@@ -202,3 +202,26 @@ async def test_renewing_a_lease_is_not_tracked(api: Api) -> None:
         kinds.LEASES, "n1", {"spec": {"renewTime": "2026-01-01T00:00:00.000000Z"}}
     )
     assert "managedFields" not in renewed["metadata"]
+
+
+async def test_another_version_of_a_kind_is_applied_as_the_version_that_is_kept(api: Api) -> None:
+    older = kinds.BY_RESOURCE["autoscaling", "v1", "horizontalpodautoscalers"]
+    newer = kinds.BY_RESOURCE["autoscaling", "v2", "horizontalpodautoscalers"]
+    config: dict[str, Any] = {
+        "apiVersion": "autoscaling/v1",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": {"name": "web"},
+        "spec": {
+            "maxReplicas": 3,
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"},
+            "targetCPUUtilizationPercentage": 70,
+        },
+    }
+    for share in (70, 50):
+        config["spec"]["targetCPUUtilizationPercentage"] = share
+        written = await api.apply(older, config, manager="me")
+        assert written.entry.object["apiVersion"] == "autoscaling/v1"
+        assert written.entry.object["spec"]["targetCPUUtilizationPercentage"] == share
+    kept = await api.get(newer, "web")
+    assert kept["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"] == 50
+    assert [entry["manager"] for entry in kept["metadata"]["managedFields"]] == ["me"]

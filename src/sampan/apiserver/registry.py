@@ -21,7 +21,6 @@ from sampan.api.errors import (
     Forbidden,
     MethodNotAllowed,
     NotFound,
-    UnsupportedMediaType,
 )
 from sampan.api.kinds import Kind
 from sampan.api.objects import Object
@@ -121,6 +120,13 @@ class StoreRegistry:
     async def _furnish(self, namespace: str) -> None:
         for kind, obj in furnishing.of_namespace(namespace, self._settings):
             await self._make(kind, obj, renew=kind == kinds.CONFIGMAPS)
+
+    async def _advertise_again(self, kind: Kind, place: Place) -> None:
+        """Make again what says where the API is, if that is what was deleted."""
+        for own, obj in furnishing.of_api(self._settings):
+            meta = obj["metadata"]
+            if (own, meta["namespace"], meta["name"]) == (kind, place.namespace, place.name):
+                await self._make(own, obj)
 
     async def _make(self, kind: Kind, obj: Object, *, renew: bool = False) -> None:
         """Create *obj* unless it is there; with *renew* bring it up to date if it is."""
@@ -226,7 +232,9 @@ class StoreRegistry:
         """Server-side apply: create what is not there, else lay the configuration over it."""
         kind = stored(place.kind)
         if kind != place.kind:
-            raise UnsupportedMediaType(f"apply {kind.kind} as {kind.api_version}")
+            raw = conversion.to_stored(place.kind, decoded(place.kind, raw, call))
+            applied = await self._apply(replace(place, kind=kind), raw, call)
+            return Written(turned(place.kind, applied.entry), applied.created)
         config = Configuration(kind, raw, place.subresource, call, self._clock())
         if not place.subresource and not await self._reader.exists(
             kind, place.namespace, place.name
@@ -244,6 +252,8 @@ class StoreRegistry:
         kind = stored(place.kind)
         gone = await self._writer.delete(kind, place.namespace, place.name, options, call)
         await self._settled(kind, call)
+        if not call.dry_run:
+            await self._advertise_again(kind, place)
         return gone if gone["kind"] == "Status" else conversion.from_stored(place.kind, gone)
 
     async def delete_collection(

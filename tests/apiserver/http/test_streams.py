@@ -367,3 +367,18 @@ async def test_a_node_cannot_take_another_nodes_stream(live: Live) -> None:
         with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
             await session.ws_connect(f"{live.url}/sampan/v1/streams/guessed", ssl=tls)
     assert refused.value.status == 404
+
+
+async def test_exec_whose_agent_goes_away_fails(live: Live) -> None:
+    """Without a final status, kubectl would take the silence for success."""
+
+    async def exec_(params: Object, stream: "aiohttp.ClientWebSocketResponse[bool]") -> None:
+        await stream.send_str(SUCCESS)
+        await stream.send_bytes(b"\x01half an ans")
+
+    await live.pod_on("n1")
+    async with live.agent("n1", exec=exec_):
+        ran = await live.kubectl("exec", "web", "-c", "main", "--", "cat", "file")
+    assert ran.out == "half an ans"
+    assert ran.code != 0
+    assert "the node's agent went away before the process ended" in ran.err

@@ -5,11 +5,13 @@ HTTP answer, because the client is told nothing before the agent has agreed.
 """
 
 import asyncio
+from contextlib import suppress
 from typing import Any, Final
 
+import orjson
 from aiohttp import web
 
-from sampan.api.errors import BadRequest
+from sampan.api.errors import BadRequest, InternalError
 from sampan.api.objects import Object
 from sampan.api.time import parse_time
 from sampan.apiserver.http import sockets, upgrade
@@ -23,7 +25,10 @@ from sampan.apiserver.tunnel import Socket, Tunnels
 CHANNELS: Final = ("v5.channel.k8s.io", "v4.channel.k8s.io")
 SPDY_CHANNELS: Final = ("v4.channel.k8s.io",)
 _DEFAULT_CONTAINER: Final = "kubectl.kubernetes.io/default-container"
-_CLOSE: Final = 255
+_STATUS, _CLOSE = 3, 255
+_BROKEN_OFF: Final = bytes((_STATUS,)) + orjson.dumps(
+    InternalError("the node's agent went away before the process ended").status()
+)
 _DONE: Final = frozenset({"Succeeded", "Failed"})
 
 
@@ -89,25 +94,33 @@ async def _over_spdy(
 
 
 async def carry(agent: Socket, client: Socket, *, close_frames: bool) -> None:
-    """Pass frames both ways until one side hangs up; some clients know no *close_frames*."""
+    """Pass frames both ways until one side hangs up; some clients know no *close_frames*.
+
+    A client that is not told how its process ended takes silence for success, so it is told.
+    """
     async with asyncio.TaskGroup() as group:
         ways = [
             group.create_task(_pass(agent, client, keep_close=close_frames)),
             group.create_task(_pass(client, agent, keep_close=True)),
         ]
-        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         for way in ways:
             way.cancel()
+        if ways[0] in done and not ways[0].result():
+            with suppress(ConnectionError):
+                await client.send(_BROKEN_OFF)
 
 
-async def _pass(source: Socket, sink: Socket, *, keep_close: bool) -> None:
-    try:
+async def _pass(source: Socket, sink: Socket, *, keep_close: bool) -> bool:
+    """Say in the end whether a final status was among what passed."""
+    told = False
+    with suppress(ConnectionError):
         while (frame := await source.receive()) is not None:
             data = frame.encode() if isinstance(frame, str) else frame
             if data and (keep_close or data[0] != _CLOSE):
                 await sink.send(data)
-    except ConnectionError:
-        return
+                told = told or data[0] == _STATUS
+    return told
 
 
 def _of_pod(pod: Object) -> dict[str, Any]:
