@@ -121,6 +121,14 @@ def test_a_job_runs_once_and_a_work_queue_as_long_as_it_takes() -> None:
     assert "completions" not in queue
 
 
+def test_a_pod_failure_policy_means_conditions_that_are_true() -> None:
+    rule = {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]}
+    spec = defaulted(kinds.JOBS, {"spec": {"podFailurePolicy": {"rules": [rule]}}})["spec"]
+    [pattern] = spec["podFailurePolicy"]["rules"][0]["onPodConditions"]
+    assert pattern == {"type": "DisruptionTarget", "status": "True"}
+    assert spec["podReplacementPolicy"] == "Failed"
+
+
 def test_a_network_policy_covers_the_directions_it_names() -> None:
     policies = BY_GVK["networking.k8s.io/v1", "NetworkPolicy"]
     spec = defaulted(policies, {"spec": {"egress": [{"ports": [{"port": 53}]}]}})["spec"]

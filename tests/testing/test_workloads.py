@@ -189,3 +189,19 @@ async def fewest_ready(three: Cluster, done: Callable[[Object], bool]) -> int:
         if found["status"]["observedGeneration"] > 1 and done(found["status"]):
             return fewest
         await asyncio.sleep(0.02)
+
+
+async def test_a_cordoned_node_still_gets_its_daemon(three: Cluster) -> None:
+    await three.client.patch(kinds.NODES, "node-3", {"spec": {"unschedulable": True}})
+    await three.create(workload("DaemonSet"))
+    pods = await ready(three, 3)
+    assert "node-3" in {pod["spec"]["nodeName"] for pod in pods}
+
+
+async def test_a_suspended_job_starts_when_it_is_resumed(three: Cluster) -> None:
+    await three.create(job(suspend=True, activeDeadlineSeconds=60))
+    await asyncio.sleep(100)
+    assert await three.pods() == []
+    await three.client.patch(kinds.JOBS, "work", {"spec": {"suspend": False}}, "default")
+    status = await ended(three)
+    assert conditions(status) == ["SuccessCriteriaMet", "Complete"]

@@ -240,16 +240,10 @@ def _roll(s: Situation) -> Iterator[Action]:
 
     A Pod that is away already is replaced first: that costs nothing.
     """
-    allowed = _max_unavailable(s)
     away = {n for n in s.numbers if not s.available(n)}
-    turning = sum(not s.outdated(n) for n in away)
-    for number in sorted(s.numbers, key=lambda n: (n not in away, -n)):
-        if not s.outdated(number):
-            continue
-        if turning >= allowed or (number not in away and len(away) >= allowed):
-            return
-        away.add(number)
-        turning += 1
+    room = _max_unavailable(s) - sum(not s.outdated(n) for n in away)
+    outdated = [n for n in s.numbers if s.outdated(n)]
+    for number in sorted(outdated, key=lambda n: (n not in away, -n))[: max(room, 0)]:
         yield _delete(s, s.pods[number])
 
 

@@ -97,7 +97,14 @@ def _default_job_spec(spec: Object) -> None:
     if "podReplacementPolicy" not in spec:
         failing = bool(spec.get("podFailurePolicy"))
         spec["podReplacementPolicy"] = "Failed" if failing else "TerminatingOrFailed"
+    _default_failure_policy(spec)
     _default_template(spec)
+
+
+def _default_failure_policy(spec: Object) -> None:
+    for rule in (spec.get("podFailurePolicy") or {}).get("rules") or ():
+        for pattern in rule.get("onPodConditions") or ():
+            pattern.setdefault("status", "True")
 
 
 def default_cron_job(obj: Object) -> None:
@@ -108,4 +115,5 @@ def default_cron_job(obj: Object) -> None:
     spec.setdefault("failedJobsHistoryLimit", 1)
     template = spec.get("jobTemplate")
     if isinstance(template, dict) and isinstance(inner := template.get("spec"), dict):
+        _default_failure_policy(inner)
         _default_template(inner)
