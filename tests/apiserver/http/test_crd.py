@@ -1,10 +1,16 @@
 """Custom resources with the real kubectl: defined, used, explained, scaled and deleted."""
 
 import asyncio
+import base64
 import json
+import ssl
 from copy import deepcopy
+from pathlib import Path
+
+from aiohttp import web
 
 from sampan.api.objects import Object
+from sampan.apiserver import pki
 from tests.apiserver.crds import SPEC, crd, schema, version
 from tests.apiserver.http.support import KUBECTL, Live
 
@@ -185,3 +191,121 @@ async def test_a_watch_goes_on_while_the_definition_changes_and_ends_when_it_goe
         b"crontab.stable.example.com/a",
         b"crontab.stable.example.com/b",
     ]
+
+
+async def test_discovery_and_openapi_tell_of_a_custom_kind_while_it_is_served(live: Live) -> None:
+    before = (await live.request("GET", "/openapi/v3")).json["paths"]
+    await defined(live)
+    [group] = [
+        one for one in (await live.request("GET", "/apis")).json["groups"]
+        if one["name"] == "stable.example.com"
+    ]  # fmt: skip
+    assert group["preferredVersion"]["version"] == "v1"
+    listed = (await live.request("GET", "/apis/stable.example.com/v1")).json["resources"]
+    assert [one["name"] for one in listed] == ["crontabs", "crontabs/scale", "crontabs/status"]
+    assert listed[0]["shortNames"] == ["ct"]
+    after = (await live.request("GET", "/openapi/v3")).json["paths"]
+    assert after.keys() - before.keys() == {"apis/stable.example.com/v1"}
+    assert after["apis/apps/v1"] == before["apis/apps/v1"]
+    v3 = (await live.request("GET", "/openapi/v3/apis/stable.example.com/v1")).json
+    found = v3["components"]["schemas"]["com.example.stable.v1.CronTab"]
+    assert found["properties"]["spec"]["properties"]["replicas"]["maximum"] == 10
+    assert "ObjectMeta" in str(found["properties"]["metadata"])
+    v2 = (await live.request("GET", "/openapi/v2")).json
+    assert "com.example.stable.v1.CronTabList" in v2["definitions"]
+    await live.kubectl("delete", "crd", "crontabs.stable.example.com")
+    assert (await live.request("GET", "/openapi/v3")).json["paths"] == before
+
+
+async def test_a_role_lets_its_holder_use_a_custom_kind_and_no_more(live: Live) -> None:
+    await defined(live)
+    await live.kubectl("create", "-f", "-", stdin=crontab())
+    made = await live.kubectl(
+        "create", "role", "cron", "--verb=get,list", "--resource=crontabs.stable.example.com"
+    )
+    assert made.code == 0, made.err
+    await live.kubectl("create", "rolebinding", "cron", "--role=cron", "--user=jane")
+    jane = live.tls("jane")
+    path = "/apis/stable.example.com/v1/namespaces/default/crontabs"
+    assert (await live.request("GET", path, tls=jane)).status == 200
+    assert (await live.request("DELETE", f"{path}/a", tls=jane)).status == 403
+
+
+CHART = {
+    "Chart.yaml": "apiVersion: v2\nname: cron\nversion: 0.1.0\n",
+    "values.yaml": "replicas: 1\n",
+    "crds/crontab.yaml": json.dumps(DEFINITION),
+    "templates/one.yaml": crontab("one", replicas="REPLICAS").replace(
+        '"REPLICAS"', "{{ .Values.replicas }}"
+    ),
+}
+
+
+async def test_helm_installs_upgrades_and_removes_a_chart_with_a_definition(live: Live) -> None:
+    chart = live.scratch / "chart"
+    for name, text in CHART.items():
+        file = chart / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+    async def helm(*arguments: str) -> str:
+        process = await asyncio.create_subprocess_exec(
+            KUBECTL.with_name("helm"), "--kubeconfig", live.kubeconfig, *arguments,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+            env={"HOME": str(live.scratch), "PATH": "/usr/bin"},
+        )  # fmt: skip
+        out, _ = await process.communicate()
+        assert process.returncode == 0, out.decode()
+        return out.decode()
+
+    await helm("install", "nightly", str(chart))
+    replicas = "jsonpath={.spec.replicas}"
+    assert (await live.kubectl("get", "ct", "one", "-o", replicas)).out == "1"
+    await helm("upgrade", "nightly", str(chart), "--set", "replicas=3")
+    assert (await live.kubectl("get", "ct", "one", "-o", replicas)).out == "3"
+    await helm("rollback", "nightly", "1")
+    assert (await live.kubectl("get", "ct", "one", "-o", replicas)).out == "1"
+    await helm("uninstall", "nightly")
+    assert (await live.kubectl("get", "ct", "-o", "name")).out == ""
+    assert (
+        (await live.kubectl("get", "crd", "-o", "name"))
+        .out.strip()
+        .endswith("crontabs.stable.example.com")
+    )
+
+
+async def test_versions_are_converted_by_a_webhook_over_tls(live: Live, tmp_path: Path) -> None:
+    keys = pki.load(tmp_path / "hook")
+
+    async def convert(request: web.BaseRequest) -> web.Response:
+        review = json.loads(await request.read())
+        asked = review["request"]
+        made = [
+            {**obj, "apiVersion": asked["desiredAPIVersion"],
+             "spec": {**obj["spec"], "note": f"was {obj['apiVersion'].rpartition('/')[2]}"}}
+            for obj in asked["objects"]
+        ]  # fmt: skip
+        answer = {"uid": asked["uid"], "result": {"status": "Success"}, "convertedObjects": made}
+        return web.json_response({**review, "response": answer})
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*keys.serving_files)
+    runner = web.ServerRunner(web.Server(convert), shutdown_timeout=1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+        client = {
+            "url": f"https://127.0.0.1:{runner.addresses[0][1]}/",
+            "caBundle": base64.b64encode(keys.ca_pem).decode(),
+        }
+        webhook = {"clientConfig": client, "conversionReviewVersions": ["v1"]}
+        both = [version(), version("v2", storage=False)]
+        conversion = {"strategy": "Webhook", "webhook": webhook}
+        await defined(live, crd(names=NAMES, versions=both, conversion=conversion))
+        await live.kubectl("create", "-f", "-", stdin=crontab())
+        note = await live.kubectl(
+            "get", "crontabs.v2.stable.example.com", "a", "-o", "jsonpath={.spec.note}"
+        )
+        assert note.out == "was v1", note.err
+    finally:
+        await runner.cleanup()
