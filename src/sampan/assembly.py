@@ -29,6 +29,7 @@ from sampan.client.enrol import Credentials, enrol
 if TYPE_CHECKING:
     from sampan.apiserver.pki import Pki
     from sampan.client.interface import Client
+    from sampan.controllers.metering import Source
     from sampan.scheduler.own import OwnRules
 
 LOG_LEVEL: Final = "SAMPAN_LOG_LEVEL"
@@ -125,10 +126,12 @@ async def _server(config: ServerConfig, node: AgentConfig | None, started: Start
             service_cidr=config.service_cidr,
             dns_ip=config.dns_ip,
         )
-        async with ApiServer(registry, pki, settings).serving():
+        server = ApiServer(registry, pki, settings)
+        async with server.serving():
             keys.write_kubeconfig(config.data_dir / "kubeconfig", config.url, pki)
             started(pki.join_token)
-            await supervise(_works(config, pki, LocalClient(registry), node, own))
+            control = _control(pki, LocalClient(registry), server.stats.pods, own)
+            await supervise(_works(config, pki, control, node))
     except CannotListen as error:
         raise CannotStart(f"{error}; stop what listens there, or choose another --port") from error
     finally:
@@ -146,20 +149,22 @@ def _own_rules(config: ServerConfig) -> "OwnRules | None":
         raise CannotStart(str(error)) from error
 
 
-def _works(
-    config: ServerConfig,
-    pki: "Pki",
-    client: "Client",
-    node: AgentConfig | None,
-    own: "OwnRules | None",
+def _control(
+    pki: "Pki", client: "Client", metrics: "Source", own: "OwnRules | None"
 ) -> Mapping[str, Work]:
     from sampan.controllers.roster import run_all
     from sampan.scheduler.loop import run as schedule
 
-    works: dict[str, Work] = {
-        "controllers": partial(run_all, client, ca_pem=pki.ca_pem.decode()),
+    return {
+        "controllers": partial(run_all, client, ca_pem=pki.ca_pem.decode(), metrics=metrics),
         "scheduler": partial(schedule, client, own=own),
     }
+
+
+def _works(
+    config: ServerConfig, pki: "Pki", control: Mapping[str, Work], node: AgentConfig | None
+) -> Mapping[str, Work]:
+    works = dict(control)
     if node:
         works["node"] = partial(_own_node, config, pki, node)
     _settle()

@@ -13,6 +13,7 @@ from sampan.controllers import garbage_collector
 from sampan.controllers.plan import CheckAgain, Controller, DeleteAll, World
 from sampan.controllers.roster import controllers
 from sampan.controllers.views_policy import BUDGETS
+from sampan.controllers.views_scaling import AUTOSCALERS
 from tests.controllers.cluster import (
     add_node,
     beat,
@@ -63,6 +64,9 @@ async def a_cluster(api: MemoryApi) -> None:
     spec = {"maxUnavailable": "50%", "selector": selector}
     meta = {"name": "web", "namespace": "default"}
     await api.create(BUDGETS, {"metadata": meta, "spec": spec})
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}
+    scaling = {"metadata": meta, "spec": {"scaleTargetRef": target, "maxReplicas": 5}}
+    await api.create(AUTOSCALERS, scaling)
     selectors = {"clusterRoleSelectors": [{"matchLabels": {"to": "all"}}]}
     everything = {"metadata": {"name": "all"}, "aggregationRule": selectors}
     await api.create(kinds.CLUSTER_ROLES, everything)

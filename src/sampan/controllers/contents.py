@@ -20,12 +20,13 @@ from sampan.controllers.views_apps import (
 )
 from sampan.controllers.views_batch import CronJob, Job
 from sampan.controllers.views_policy import Budget
+from sampan.controllers.views_scaling import Autoscaler
 from sampan.controllers.views_storage import Claim
 
 _READ: Final = (
     Deployment, ReplicaSet, Pod, Service, EndpointSlice, Endpoints, ConfigMap, ServiceAccount,
     Lease, ReplicationController, StatefulSet, DaemonSet, ControllerRevision, Claim, Job, CronJob,
-    Budget, Secret,
+    Budget, Secret, Autoscaler,
 )  # fmt: skip
 _NEEDED: Final = frozenset({"list", "watch", "delete"})
 

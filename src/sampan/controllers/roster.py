@@ -5,11 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
-from sampan.api.objects import EndpointSlice, Pod, Resource, Service
+from sampan.api.errors import ServiceUnavailable
+from sampan.api.objects import EndpointSlice, Object, Pod, Resource, Service
 from sampan.client.cache import Cache, Index, Interest, by_node, by_owner
 from sampan.client.events import EventRecorder
 from sampan.client.interface import Client
 from sampan.controllers import (
+    autoscaler,
     cluster_roles,
     cronjob,
     custom_resources,
@@ -40,9 +42,11 @@ from sampan.controllers import (
 )
 from sampan.controllers.events import ControllerEvents
 from sampan.controllers.loop import Loop, followed, wall_clock
+from sampan.controllers.metering import Meter, Source
 from sampan.controllers.plan import Controller, Trigger
 from sampan.controllers.views import Deployment, ReplicaSet, by_label, by_orphan, by_selector
 from sampan.controllers.views_apps import ControllerRevision, DaemonSet, StatefulSet
+from sampan.controllers.views_scaling import Autoscaler
 from sampan.controllers.views_storage import Claim, Volume, by_claim, by_volume
 
 CONTROLLERS: Final[tuple[Controller, ...]] = (
@@ -104,8 +108,8 @@ OF_CUSTOM: Final[Mapping[str, Trigger]] = {
 """Who looks at custom resources, whatever they are."""
 
 
-def controllers(ca_pem: str) -> Sequence[Controller]:
-    return (*CONTROLLERS, root_ca.controller(ca_pem))
+def controllers(ca_pem: str, meter: Meter | None = None) -> Sequence[Controller]:
+    return (*CONTROLLERS, root_ca.controller(ca_pem), autoscaler.controller(meter or Meter()))
 
 
 def interests(controllers: Sequence[Controller]) -> Sequence[Interest]:
@@ -114,9 +118,20 @@ def interests(controllers: Sequence[Controller]) -> Sequence[Interest]:
     return [Interest(view, indexes=INDEXES.get(view, OWNER)) for view in views]
 
 
-async def run_all(client: Client, *, ca_pem: str, now: Callable[[], datetime] = wall_clock) -> None:
+async def nobody_measures() -> Sequence[Object]:
+    raise ServiceUnavailable("nothing measures what Pods use")
+
+
+async def run_all(
+    client: Client,
+    *,
+    ca_pem: str,
+    metrics: Source = nobody_measures,
+    now: Callable[[], datetime] = wall_clock,
+) -> None:
     """Run every controller over one cache of its own, until cancelled."""
-    everyone = controllers(ca_pem)
+    meter = Meter()
+    everyone = controllers(ca_pem, meter)
     cache = Cache(client, [*interests(everyone), custom_resources.INTEREST])
     recorder = EventRecorder(client, now)
     loop = Loop(client, cache, everyone, ControllerEvents(recorder), now=now)
@@ -125,3 +140,4 @@ async def run_all(client: Client, *, ca_pem: str, now: Callable[[], datetime] = 
         group.create_task(recorder.run(), name="events")
         group.create_task(loop.run(), name="controllers")
         group.create_task(cache.run(), name="cache")
+        group.create_task(meter.run(metrics, lambda: bool(cache.all(Autoscaler))), name="meter")

@@ -67,6 +67,8 @@ class ApiServer:
         self._policies = Policies(registry)
         self._metrics = Metrics()
         self._finisher = Finisher()
+        self.stats = NodeStats(registry, self._tunnels)
+        """What nodes and Pods use."""
         self._handler = self._assembled(registry)
         self._callouts = Callouts(registry, self._tunnels)
         registry.call_with(self._callouts)
@@ -82,7 +84,6 @@ class ApiServer:
         restriction = NodeRestriction(registry)
         portforward = PortForward(streams, self._tunnels)
         proxy = Proxy(registry, self._tunnels)
-        stats = NodeStats(registry, self._tunnels)
         served = WithMetrics(registry.catalog)
         return Handler(
             authenticator=Authenticator(tokens, self._policies.current),
@@ -90,7 +91,14 @@ class ApiServer:
             restriction=restriction,
             resources=Resources(registry, self._watches, self._policies.current, self._finisher),
             special=Special(
-                registry, self._policies, restriction, tokens, streams, portforward, proxy, stats
+                registry,
+                self._policies,
+                restriction,
+                tokens,
+                streams,
+                portforward,
+                proxy,
+                self.stats,
             ),
             nodes=Nodes(self._tunnels, images),
             joining=Joining(self._pki, facts),

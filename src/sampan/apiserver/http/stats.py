@@ -105,7 +105,15 @@ class NodeStats:
         return made
 
     async def _of_pods(self, exchange: Exchange, target: Target) -> list[Object]:
-        pods = await self._objects(exchange, Place(kinds.PODS, target.namespace, target.name))
+        place = Place(kinds.PODS, target.namespace, target.name)
+        return await self._metered(await self._objects(exchange, place))
+
+    async def pods(self) -> list[Object]:
+        """What every Pod uses, as PodMetrics."""
+        page = await self._registry.list(Place(kinds.PODS), ListOptions())
+        return await self._metered([entry.object for entry in page.items])
+
+    async def _metered(self, pods: Sequence[Object]) -> list[Object]:
         by_uid = {pod["metadata"]["uid"]: pod for pod in pods}
         nodes = {node for pod in pods if (node := pod["spec"].get("nodeName"))}
         found = await self._summaries(sorted(nodes))
