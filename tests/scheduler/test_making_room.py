@@ -8,6 +8,7 @@ from sampan.api import kinds
 from sampan.api.errors import ServiceUnavailable
 from sampan.api.kinds import Kind
 from sampan.api.objects import Object
+from tests.controllers.memory_api import no_fault
 from tests.scheduler.api import BindingApi, scheduling, until
 from tests.scheduler.support import raw_node, raw_pod
 
@@ -218,3 +219,52 @@ async def test_a_pod_whose_budget_is_spent_is_spared_unless_it_is_counted_alread
         await api.add(kinds.PODS, raw_pod("high", cpu="1", priority=10))
         await until(lambda: leaving(api))
     assert [p["metadata"]["name"] for p in leaving(api)] == [goes]
+
+
+async def test_when_room_can_be_made_for_one_of_many_alike_the_next_is_looked_at() -> None:
+    api = await full(raw_node("n1", cpu="1"))
+    await api.patch(kinds.PODS, "low-0", {"spec": {"priority": 10}}, "default")
+    for name in ("low-1", "low-2"):
+        early = raw_pod(name, cpu="1")
+        early["spec"]["nodeName"] = "n2"
+        await api.add(kinds.PODS, early)
+    async with scheduling(api) as scheduler:
+        await api.add(kinds.PODS, *(raw_pod(f"high-{i}", cpu="1", priority=10) for i in range(3)))
+        await until(lambda: scheduler.statistics().parked == 3)
+        await api.add(kinds.NODES, raw_node("n2", cpu="2"))
+        await until(lambda: len(leaving(api)) == 2, within=1)
+        assert scheduler.statistics().aside == 2
+
+
+async def test_while_victims_are_still_to_be_told_no_others_are_chosen() -> None:
+    api = await full(*(raw_node(f"n{i + 1}", cpu="1") for i in range(5)), low=5)
+    api.fault = lambda verb, _kind: ServiceUnavailable("busy") if verb == "delete" else None
+    async with scheduling(api):
+        await api.add(kinds.PODS, raw_pod("high", cpu="1", priority=10))
+        await until(lambda: (api.pod("high").get("status") or {}).get("nominatedNodeName"))
+        for i in range(6, 10):
+            await api.add(kinds.NODES, raw_node(f"n{i}", cpu="100m"))
+            await asyncio.sleep(1)
+        api.fault = no_fault
+        await until(lambda: leaving(api))
+        await asyncio.sleep(20)
+    assert len(leaving(api)) == 1
+
+
+async def test_a_budget_is_spent_before_its_controller_has_counted() -> None:
+    api = await full(*(raw_node(f"n{i + 1}", cpu="1") for i in range(3)), low=3)
+    for name in ("low-0", "low-1"):
+        await api.patch(kinds.PODS, name, {"metadata": {"labels": {"app": "db"}}}, "default")
+    await api.patch(kinds.PODS, "low-2", {"spec": {"priority": 5}}, "default")
+    budget = {
+        "metadata": {"name": "guard", "namespace": "default"},
+        "spec": {"selector": {"matchLabels": {"app": "db"}}},
+        "status": {"disruptionsAllowed": 1},
+    }
+    await api.add(BUDGETS, budget)
+    async with scheduling(api):
+        await asyncio.sleep(1)
+        await api.add(kinds.PODS, *(raw_pod(f"high-{i}", cpu="1", priority=10) for i in range(2)))
+        await until(lambda: len(leaving(api)) == 2)
+    names = {victim["metadata"]["name"] for victim in leaving(api)}
+    assert "low-2" in names, "the second of the budget's Pods is spared"

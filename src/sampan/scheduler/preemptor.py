@@ -102,7 +102,6 @@ class Preemptor:
         self._news.nominated(waiter.pod, node)
         self._evictions.evict(found.victims, waiter.pod, node)
         self._evictions.wait_for((held.uid for held in (*found.victims, *found.leaving)), uid)
-        self._waiting.follow(waiter.demand)
         if not found.victims and not found.leaving:
             self._waiting.ready(uid)
             self._freed()
