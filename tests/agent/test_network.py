@@ -25,7 +25,7 @@ from sampan.client.interface import Listing, WatchEvent
 from sampan.net.kernel import Ground
 from sampan.net.nft import NftError
 from sampan.net.overlay import Peer
-from sampan.net.program import Change, Program
+from sampan.net.program import Change, Elements, Program
 from tests.controllers.memory_api import MemoryApi
 
 pytestmark = pytest.mark.skipif(geteuid() != 0, reason="DNS listens on port 53: needs root")
@@ -42,6 +42,8 @@ class FakeKernel:
         self.loaded: list[str] = []
         self.applied: list[Change] = []
         self.guarded: list[str] = []
+        self.program: Program | None = None
+        self.holds: Callable[[], Elements] = dict
         self.refusals = 0
         self.spoiled = False
 
@@ -55,6 +57,7 @@ class FakeKernel:
 
     def load(self, program: Program) -> None:
         self._refuse()
+        self.program = program
         self.loaded.append(program.whole())
         self.spoiled = False
 
@@ -64,6 +67,9 @@ class FakeKernel:
 
     def guard(self, table: str) -> None:
         self.guarded.append(table)
+
+    def held(self) -> Elements:
+        return self.holds()
 
     def touched(self) -> bool:
         return self.spoiled

@@ -19,7 +19,7 @@ from sampan.agent.network_policy import Policies
 from sampan.api.objects import EndpointSlice, Node, Pod, Resource, Service
 from sampan.client.cache import Cache, Delta, Interest
 from sampan.client.interface import Client
-from sampan.net import cni
+from sampan.net import cni, inspection
 from sampan.net.compile import NodeFacts, compile_host_ports, compile_service
 from sampan.net.dns import DnsServer
 from sampan.net.kernel import Ground, Kernel, Linux
@@ -34,6 +34,7 @@ SETTLE: Final = 0.003
 """Seconds in which further changes join the first: an update of many Pods is few transactions."""
 VERIFY: Final = 10.0
 """Seconds after which the kernel is looked at when nothing changes."""
+COMPARED_AGAIN: Final = 0.2
 RETRY: Final = 1.0
 ZONE: Final = "topology.kubernetes.io/zone"
 NAMES_WAIT: Final = 1.0
@@ -85,6 +86,38 @@ class NodeNetwork:
     def cluster(self) -> Cache:
         """What it follows of the cluster (Services, their endpoints, Nodes), for others to read."""
         return self._cache
+
+    @property
+    def dns_ip(self) -> str:
+        return self._config.dns_ip
+
+    @property
+    def domain(self) -> str:
+        return self._config.cluster_domain
+
+    async def compare(self) -> list[str]:
+        """Name the kernel's entries that are wrong, missing or too many, and have them put right.
+
+        What changes meanwhile is not wrong: only what differs twice counts.
+        """
+        stale = await self._differing()
+        if stale:
+            await asyncio.sleep(COMPARED_AGAIN)
+            stale &= await self._differing()
+        if stale:
+            log.warning("the kernel's rules differ in %d entries: loading them again", len(stale))
+            self._repairs += 1
+            self._reload = True
+            self.policies.again()
+            self._wake.set()
+        return sorted(stale)
+
+    async def _differing(self) -> set[str]:
+        if self._program is None:
+            return set()
+        held = (await asyncio.to_thread(self._kernel.held)).items()
+        wanted = inspection.plain(self._program.elements()).items()
+        return {f"{name} {{ {key} }}" for (name, key), _ in held ^ wanted}
 
     async def prepare(self, pod_cidr: str) -> None:
         """Make what Pods need to be started: tunnel, routes, rules, DNS address, CNI configuration.

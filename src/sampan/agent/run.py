@@ -23,6 +23,7 @@ from sampan.agent.containerd import NodeError, ensure_containerd
 from sampan.agent.images import ImageStore, serve_load_image
 from sampan.agent.network import NodeNetwork
 from sampan.agent.network_acks import connections
+from sampan.agent.network_check import serve_check
 from sampan.agent.node import NodeAgent, keep_lease
 from sampan.agent.pods import Pods
 from sampan.agent.registries import NodeRuntime
@@ -115,6 +116,7 @@ class Node:
             "portforward": partial(serve_portforward, self._containerd),
             "load-image": self._load_image,
             "stats": self._stats.serve,
+            "check-network": partial(serve_check, self._network),
         }
 
     async def _find_pod(self, namespace: str, name: str) -> Object:

@@ -21,6 +21,7 @@ VERBS: Final[Mapping[str, str]] = {
     "ps": "List an application's replicas.",
     "logs": "Show an application's logs.",
     "image": "Put images on the nodes without a registry.",
+    "check": "Examine what the cluster does: names, Services, rules.",
     "doctor": "Say what this machine lacks for running containers.",
 }
 """Each verb is a module of `sampan.cli`, with a function of its name or a Typer `app` in it."""

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Final, Protocol
 
-from sampan.net import conntrack, firewall, guard, links, nft, overlay
+from sampan.net import conntrack, firewall, guard, inspection, links, nft, overlay
 from sampan.net.detours import set_detours
 from sampan.net.links import GROUND, PEERS, SCOPE_HOST, Route
 from sampan.net.netlink import Netlink, attributes
 from sampan.net.overlay import OVERHEAD, Overlay, Peer
-from sampan.net.program import Change, Program
+from sampan.net.program import Change, Elements, Program
 from sampan.net.rules import TABLE, VXLAN
 from sampan.net.sysctl import forward_packets, send_no_redirects
 
@@ -56,6 +56,9 @@ class Kernel(Protocol):
 
     def guard(self, table: str) -> None:
         """Replace the table that keeps the policies, by the commands of `sampan.net.guard`."""
+
+    def held(self) -> Elements:
+        """Return all elements of the rule table, as `inspection` writes them."""
 
     def touched(self) -> bool:
         """Say whether anybody else changed any rules since we last did."""
@@ -113,6 +116,9 @@ class Linux:
             nft.run(commands)
             if ours:
                 self._generation = _generation()
+
+    def held(self) -> Elements:
+        return inspection.held()
 
     def touched(self) -> bool:
         return _generation() != self._generation

@@ -1,17 +1,21 @@
-"""Sampan's own endpoints for nodes: the tunnel, its streams, and archives of images."""
+"""Sampan's own endpoints for nodes: the tunnel, its streams, archives of images, checks."""
 
+import asyncio
 from typing import Final
 
+import orjson
 from aiohttp import web
 
-from sampan.api.errors import BadRequest, Forbidden, MethodNotAllowed, NotFound
+from sampan.api.errors import ApiError, BadRequest, Forbidden, MethodNotAllowed, NotFound
+from sampan.api.objects import Object
 from sampan.apiserver.authz import NODE_PREFIX, NODES
-from sampan.apiserver.http import sockets
+from sampan.apiserver.http import answers, sockets
 from sampan.apiserver.http.exchange import Exchange
 from sampan.apiserver.http.images import Images
 from sampan.apiserver.tunnel import Tunnels
 
 _CONTROL_HEARTBEAT: Final = 5.0
+_CHECKED_WITHIN: Final = 60.0
 
 
 class Nodes:
@@ -27,6 +31,8 @@ class Nodes:
                 return await self._stream(exchange, stream_id)
             case _, ["images", *archive_id] if len(archive_id) < 2:  # noqa: PLR2004
                 return await self._images.serve(exchange, *archive_id)
+            case "GET", ["check", "network"]:
+                return await self._check(exchange)
             case _, ["tunnel"] | ["streams", _]:
                 raise MethodNotAllowed("the server does not allow this method on this path")
         raise NotFound("the server could not find the requested resource")
@@ -37,6 +43,26 @@ class Nodes:
         await self._tunnels.control(node, socket)
         await socket.close()
         return socket.response
+
+    async def _check(self, exchange: Exchange) -> web.StreamResponse:
+        """Have every connected node examine the network, all at the same time."""
+        nodes = self._tunnels.nodes()
+        verdicts = await asyncio.gather(*map(self._verdict, nodes))
+        return await answers.send_object(
+            exchange, {"nodes": dict(zip(nodes, verdicts, strict=True))}
+        )
+
+    async def _verdict(self, node: str) -> Object:
+        try:
+            async with (
+                asyncio.timeout(_CHECKED_WITHIN),
+                self._tunnels.stream(node, "check-network", {}) as agent,
+            ):
+                return dict(orjson.loads(await agent.receive() or b"{}"))
+        except ApiError as error:
+            return {"error": error.message}
+        except (TimeoutError, ConnectionError):
+            return {"error": f"not done within {_CHECKED_WITHIN:g} s"}
 
     async def _stream(self, exchange: Exchange, stream_id: str) -> web.StreamResponse:
         node = _node(exchange)
