@@ -99,6 +99,8 @@ def _of_namespace(rest: list[str]) -> bool:
 def verb(method: str, target: Target, *, watching: bool) -> str:
     """The Kubernetes verb of a request, such as `list` or `deletecollection`."""
     plain = _BY_METHOD.get(method, method.lower())
+    if plain == "options" and target.subresource == "proxy":
+        return "get"  # it is meant for what is behind the proxy, and reads
     if target.name:
         return "watch" if plain == "get" and watching and not target.subresource else plain
     if plain == "get":
