@@ -161,3 +161,17 @@ def test_new_settings_reach_a_workload_that_asks_for_them(kubectl: Kubectl) -> N
         ),
         what="the new greeting",
     )
+
+
+def test_an_autoscaler_follows_what_its_pods_use(kubectl: Kubectl) -> None:
+    burning = ("sh", "-c", "while true; do :; done")
+    limits = {"requests": {"cpu": "20m"}, "limits": {"cpu": "60m"}}
+    kubectl.apply(deployment("busy", 1, *burning, resources=limits))
+    kubectl("rollout", "status", "deployment/busy", "--timeout=60s")
+    kubectl("autoscale", "deployment", "busy", "--min=1", "--max=2", "--cpu=100%")
+    wait_until(
+        lambda: len(kubectl.ready_pods("app=busy")) == 2, seconds=90, what="a second replica"
+    )
+    told = kubectl("describe", "hpa", "busy")
+    assert "ValidMetricFound" in told
+    assert "SuccessfulRescale" in told
