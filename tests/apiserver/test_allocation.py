@@ -104,6 +104,24 @@ async def test_an_update_keeps_address_and_node_port(api: Api) -> None:
     assert updated["spec"]["ports"][0]["nodePort"] == made["spec"]["ports"][0]["nodePort"]
 
 
+async def test_a_balanced_service_of_local_endpoints_gets_a_port_for_health_checks(
+    api: Api,
+) -> None:
+    local = {"type": "LoadBalancer", "externalTrafficPolicy": "Local"}
+    made = await api.create(kinds.SERVICES, service(**local))
+    number = made["spec"]["healthCheckNodePort"]
+    assert 30000 <= number <= 32767
+    assert number != made["spec"]["ports"][0]["nodePort"]
+    with pytest.raises(Invalid, match="already allocated"):
+        await api.create(kinds.SERVICES, service("b", **local, healthCheckNodePort=number))
+    kept = await api.update(kinds.SERVICES, service(**local))
+    assert kept["spec"]["healthCheckNodePort"] == number
+    other = await api.update(kinds.SERVICES, service(type="LoadBalancer"))
+    assert "healthCheckNodePort" not in other["spec"]
+    again = await api.create(kinds.SERVICES, service("b", **local, healthCheckNodePort=number))
+    assert again["spec"]["healthCheckNodePort"] == number
+
+
 async def test_an_address_cannot_be_changed(api: Api) -> None:
     made = await api.create(kinds.SERVICES, service())
     with pytest.raises(Invalid, match="may not change once set"):

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from sampan.agent.config import AgentConfig
 from sampan.agent.network_acks import Acknowledger, left
+from sampan.agent.network_health import HealthPorts
 from sampan.agent.network_policy import Policies
 from sampan.api.objects import EndpointSlice, Node, Pod, Resource, Service
 from sampan.client.cache import Cache, Delta, Interest
@@ -63,6 +64,7 @@ class NodeNetwork:
         self._kernel = kernel or Linux()
         self._cache = Cache(client, _interests(config.node_name))
         self._cache.subscribe(self._note)
+        self._health = HealthPorts(self._cache, config.node_name, config.node_ip)
         self.policies = Policies(client, self._cache, self._kernel)
         self._acks = Acknowledger(client, config.node_name)
         self._somebody_left = True
@@ -150,6 +152,7 @@ class NodeNetwork:
                 group.create_task(self._serve_names(dns), name="dns")
                 group.create_task(self._follow(), name="network rules")
                 group.create_task(self.policies.run(), name="network policies")
+                group.create_task(self._health.run(), name="health check ports")
                 group.create_task(self._acks.run(), name="network acknowledgements")
         finally:
             dns.close()

@@ -87,7 +87,7 @@ class Allocator:
         before = holding(old)
         taken = Holding()
         try:
-            for more in self._assigned(service, before):
+            for more in self._assigned(service, before, (old or {}).get("spec") or {}):
                 taken = Holding(taken.addresses | more.addresses, taken.ports | more.ports)
         except (Refused, ApiError):
             self.release(taken)
@@ -98,7 +98,7 @@ class Allocator:
         self._addresses -= held.addresses
         self._ports -= held.ports
 
-    def _assigned(self, service: Object, before: Holding) -> Iterator[Holding]:
+    def _assigned(self, service: Object, before: Holding, old: Object) -> Iterator[Holding]:
         spec = service["spec"]
         kind = spec.get("type", "ClusterIP")
         if kind == "ExternalName":
@@ -111,6 +111,10 @@ class Allocator:
         elif kind not in _WITH_PORTS:
             for port in spec.get("ports") or ():
                 port.pop("nodePort", None)
+        if kind == "LoadBalancer" and spec.get("externalTrafficPolicy") == "Local":
+            yield self._health_port(spec, before, old)
+        else:
+            spec.pop("healthCheckNodePort", None)
 
     def _address(self, spec: Object, before: Holding) -> Holding:
         given = spec.get("clusterIP") or next(iter(spec.get("clusterIPs") or ()), "")
@@ -167,7 +171,7 @@ class Allocator:
             if port.get("nodePort"):
                 wanted = (port.get("protocol", "TCP"), port["nodePort"])
                 if wanted not in before.ports and wanted not in mine:
-                    self._check_port(index, wanted)
+                    self._check_port(f"spec.ports[{index}].nodePort", wanted)
                     yield self._take_port(wanted)
                 mine.add(wanted)
         for port in ports:
@@ -177,6 +181,17 @@ class Allocator:
                 port["nodePort"] = number
                 yield self._take_port((protocol, number))
 
+    def _health_port(self, spec: Object, before: Holding, old: Object) -> Holding:
+        """Where a load balancer may ask each node whether it has endpoints of its own."""
+        number = spec.get("healthCheckNodePort") or old.get("healthCheckNodePort")
+        wanted = ("TCP", number or self._free_port("TCP"))
+        spec["healthCheckNodePort"] = wanted[1]
+        if wanted in before.ports:
+            return Holding()
+        if number:
+            self._check_port("spec.healthCheckNodePort", wanted)
+        return self._take_port(wanted)
+
     def _twin(self, ports: Iterable[Object], port: Object, protocol: str) -> int:
         """The node port of the same port for another protocol, if it is free for this, or 0."""
         for other in ports:
@@ -185,8 +200,7 @@ class Allocator:
                 return int(number)
         return 0
 
-    def _check_port(self, index: int, wanted: Port) -> None:
-        field = f"spec.ports[{index}].nodePort"
+    def _check_port(self, field: str, wanted: Port) -> None:
         if wanted[1] not in self._range:
             first, last = self._range[0], self._range[-1]
             why = (
