@@ -3,13 +3,22 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sampan.agent.collecting import Collector, Held, Space
-from sampan.agent.eviction import Limits, PodUsage, evictable, over_limit, shortage, victim
+from sampan.agent.eviction import (
+    Limits,
+    PodUsage,
+    Resource,
+    evictable,
+    over_limit,
+    shortage,
+    victim,
+)
 from sampan.agent.machine import Headroom
 from sampan.agent.pods import NEIGHBOURS, Pods
 from sampan.agent.pressure import Gauges
@@ -24,7 +33,7 @@ from tests.agent.situations import make_pod
 
 LEAST = Limits(memory=100 << 20, disk=1 << 30, pids=1000)
 PLENTY = Headroom(memory=1 << 30, disk=10 << 30, pids=9000)
-SHORT = ("memory", 100 << 20, 50 << 20)
+SHORT: tuple[Resource, int, int] = ("memory", 100 << 20, 50 << 20)
 
 
 @pytest.fixture
@@ -147,12 +156,12 @@ async def test_one_pod_at_a_time_is_evicted_until_there_is_enough(tmp_path: Path
     async with node(tmp_path) as (b, gauged):
         for name in ("large", "small"):
             await b.create(pod(name))
-            await until(lambda name=name: b.is_ready(name))
+            await until(partial(b.is_ready, name))
         gauged.used = {"large": uses(500), "small": uses(5)}
         gauged.left = Headroom(memory=1 << 20, disk=10 << 30, pids=9000)
 
         async def evicted() -> bool:
-            return (await b.get("large"))["status"].get("reason") == "Evicted"
+            return bool((await b.get("large"))["status"].get("reason") == "Evicted")
 
         await until(evicted)
         gauged.left = PLENTY
@@ -178,7 +187,7 @@ async def test_a_scratch_volume_that_grows_too_large_ends_its_pod(tmp_path: Path
         gauged.used["web"] = PodUsage(volumes={"tmp": 2 << 20})
 
         async def evicted() -> bool:
-            return (await b.get())["status"].get("reason") == "Evicted"
+            return bool((await b.get())["status"].get("reason") == "Evicted")
 
         await until(evicted)
 

@@ -255,6 +255,19 @@ async def test_a_pods_image_may_change(api: Api) -> None:
     assert patched["metadata"]["generation"] == 2
 
 
+async def test_a_bound_claim_may_grow_and_never_shrink(api: Api) -> None:
+    def sized(size: str) -> Object:
+        return {"resources": {"requests": {"storage": size}}}
+
+    claim = {"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"]}}
+    claim["spec"] |= {**sized("2Gi"), "volumeName": "v"}
+    await api.create(kinds.PERSISTENT_VOLUME_CLAIMS, claim)
+    grown = await api.patch(kinds.PERSISTENT_VOLUME_CLAIMS, "data", {"spec": sized("3Gi")})
+    assert grown["spec"]["resources"]["requests"]["storage"] == "3Gi"
+    with pytest.raises(Invalid, match="can not be less than previous value"):
+        await api.patch(kinds.PERSISTENT_VOLUME_CLAIMS, "data", {"spec": sized("1Gi")})
+
+
 async def test_a_role_may_have_a_colon_in_its_name(api: Api) -> None:
     made = await api.create(kinds.CLUSTER_ROLES, {"metadata": {"name": "system:mine"}, "rules": []})
     assert made["metadata"]["name"] == "system:mine"

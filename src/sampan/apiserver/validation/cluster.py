@@ -5,6 +5,7 @@ from typing import Final
 
 from sampan.api.errors import Cause
 from sampan.api.objects import Object
+from sampan.api.quantities import whole
 from sampan.apiserver.problems import bad_value, not_allowed, required, too_long, unsupported
 from sampan.apiserver.validation import names
 
@@ -125,6 +126,15 @@ def validate_claim_update(old: Object, new: Object) -> Iterator[Cause]:
             "volumeAttributesClassName for bound claims"
         )
         yield not_allowed("spec", why)
+    elif before.get("volumeName") and _storage(new) < _storage(old):
+        yield not_allowed(
+            "spec.resources.requests.storage", "field can not be less than previous value"
+        )
+
+
+def _storage(claim: Object) -> int:
+    requests = (claim["spec"].get("resources") or {}).get("requests") or {}
+    return whole(requests.get("storage", 0))
 
 
 def validate_binding_update(old: Object, new: Object) -> Iterator[Cause]:
