@@ -268,3 +268,13 @@ async def test_a_budget_is_spent_before_its_controller_has_counted() -> None:
         await until(lambda: len(leaving(api)) == 2)
     names = {victim["metadata"]["name"] for victim in leaving(api)}
     assert "low-2" in names, "the second of the budget's Pods is spared"
+
+
+async def test_a_preemptor_that_somebody_else_binds_gives_its_promise_back() -> None:
+    api = await full(raw_node("n1", cpu="2"), raw_node("n2", cpu="1", unschedulable=True))
+    async with scheduling(api):
+        await api.add(kinds.PODS, raw_pod("high", cpu="2", priority=10))
+        await until(lambda: leaving(api))
+        await api.patch(kinds.PODS, "high", {"spec": {"nodeName": "n2"}}, "default")
+        await api.add(kinds.PODS, raw_pod("next", cpu="1"))
+        await until(lambda: api.node_of("next") == "n1", within=1)

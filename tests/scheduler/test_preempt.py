@@ -202,6 +202,27 @@ def test_promised_room_is_kept_from_equals_and_taken_by_betters() -> None:
     assert not cluster.table.reserved
 
 
+def test_a_promise_outlives_a_try_that_came_too_early() -> None:
+    cluster = Cluster(node("n1", cpu="1"))
+    low, promised = pod(cpu="1"), pod(cpu="1", priority=10)
+    cluster.bind(low, "n1")
+    cluster.placer.nominate(promised.metadata.uid, cluster.demand(promised), "n1")
+    assert cluster.place(promised) is None
+    cluster.remove(low)
+    assert cluster.place(pod(cpu="1", priority=10)) is None
+    assert cluster.place(promised) == "n1"
+
+
+def test_nobody_slips_in_whom_the_promised_pod_shuns() -> None:
+    cluster = Cluster(node("n1"))
+    promised = pod(priority=10, affinity=apart(WEB))
+    cluster.placer.nominate(promised.metadata.uid, cluster.demand(promised), "n1")
+    assert cluster.place(pod(labels=WEB)) is None
+    assert cluster.place(pod())
+    cluster.placer.denominate(promised.metadata.uid)
+    assert cluster.place(pod(labels=WEB))
+
+
 priorities = st.integers(0, 3)
 asked = st.builds(
     lambda cpu, priority, extra: pod(cpu=f"{cpu}00m", priority=priority, **extra),

@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 
 from sampan.api import kinds
+from sampan.api.errors import ServiceUnavailable
 from sampan.api.objects import Object
 from sampan.scheduler.demand import ZONE, attachment
 from sampan.scheduler.storage import SELECTED_NODE, Claim, Storage, StorageClass, Volume
 from sampan.scheduler.views import Pod
+from tests.controllers.memory_api import no_fault
 from tests.scheduler.api import BindingApi, scheduling, until
 from tests.scheduler.support import Cluster, expression, node, pod, raw_node, raw_pod
 
@@ -395,3 +397,23 @@ async def test_a_restarted_scheduler_counts_the_volumes_that_are_attached() -> N
         await until(lambda: "exceed max volume count" in api.why("b"))
         await api.delete(kinds.PODS, "a", "default", grace_seconds=0)
         await until(lambda: api.node_of("b") == "n1")
+
+
+async def test_a_volume_that_was_taken_for_a_deleted_pod_is_free_again() -> None:
+    api = await cluster(
+        claim("a"), claim("b"), storage_class("kubernetes.io/no-provisioner"), volume("local")
+    )
+    api.fault = lambda verb, kind: (
+        ServiceUnavailable("busy") if (verb, kind) == ("patch", VOLUMES) else None
+    )
+    async with scheduling(api):
+        await api.add(kinds.PODS, raw_pod("a", volumes=using("a")))
+        await asyncio.sleep(1)
+        await api.add(kinds.PODS, raw_pod("b", volumes=using("b")))
+        await until(lambda: "persistent volumes to bind" in api.why("b"))
+        await api.delete(kinds.PODS, "a", "default", grace_seconds=0)
+        api.fault = no_fault
+        await asyncio.sleep(1)
+        await api.add(VOLUMES, volume("small", size="1Mi"))
+        await until(lambda: api.of(VOLUMES)[0]["spec"].get("claimRef"), within=20)
+    assert api.of(VOLUMES)[0]["spec"]["claimRef"]["name"] == "b"

@@ -318,8 +318,6 @@ class Scheduler:
         self._evictions.give_up(placed.uid)
         self._evictions.know(waiter.pod)
         self._cures.add(Cure.POD_CAME)
-        if placed.gave_up:
-            self._cures.add(Cure.POD_GONE)
         if waiter.pod.spec.volumes:
             labels = self._table.labels[self._table.rows[placed.node]]
             self._volumes.take(waiter, placed.node, labels)

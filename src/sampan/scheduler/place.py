@@ -41,8 +41,6 @@ class Placed:
     node: str
     devices: tuple[int, ...] = ()
     """The numbers of its GPUs on the node."""
-    gave_up: str = ""
-    """Another node that it had been promised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +75,12 @@ class Placer:
                     self.table.reserve(uid, demand, self.nominated[uid])
                 yield Refused(uid, demand)
                 continue
-            promised = self.nominated.pop(uid, "")
+            self.nominated.pop(uid, None)
             node = self.table.names[row]
             held = self.table.add(uid, demand, node, devices=self._devices(demand, row))
             self.table.latest = row
             self.table.placements += 1
-            yield Placed(uid, demand, node, held.devices, promised if promised != node else "")
+            yield Placed(uid, demand, node, held.devices)
 
     def _devices(self, demand: Demand, row: int) -> tuple[int, ...]:
         """Let the profile choose GPUs, if it minds; () leaves that to the table."""
