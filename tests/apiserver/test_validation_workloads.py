@@ -131,6 +131,23 @@ async def test_what_can_never_run_is_refused(api: Api, kind: Kind, obj: Object, 
     assert text in refused.value.message
 
 
+def mounting(volume: str) -> Object:
+    claim = {"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"]}}
+    made = stateful_set(volumeClaimTemplates=[claim])
+    mount = {"name": volume, "mountPath": "/data"}
+    inner = made["spec"]["template"]["spec"]
+    [container] = inner["containers"]
+    spec = {**inner, "containers": [{**container, "volumeMounts": [mount]}]}
+    template = {**made["spec"]["template"], "spec": spec}
+    return {**made, "spec": {**made["spec"], "template": template}}
+
+
+async def test_replicas_mount_what_their_set_claims_and_nothing_else(api: Api) -> None:
+    await api.create(kinds.STATEFUL_SETS, mounting("data"))
+    with pytest.raises(Invalid, match=r'volumeMounts\[0\]\.name: Not found: "other"'):
+        await api.create(kinds.STATEFUL_SETS, mounting("other"))
+
+
 WHOLE = [
     (kinds.STATEFUL_SETS, stateful_set(ordinals={"start": 3})),
     (kinds.DAEMON_SETS, daemon_set(maxUnavailable=0, maxSurge="10%")),

@@ -74,6 +74,32 @@ def test_a_stateful_set_starts_in_order_and_its_pods_have_names(kubectl: Kubectl
     wait_until(lambda: [p["metadata"]["name"] for p in kubectl.pods("app=db")] == ["db-0"])
 
 
+def test_each_replica_has_a_volume_of_its_own_that_comes_back_with_it(kubectl: Kubectl) -> None:
+    made = stateful_set("db", 2, *SLEEP)
+    [container] = made["spec"]["template"]["spec"]["containers"]
+    container["volumeMounts"] = [{"name": "data", "mountPath": "/data"}]
+    size = {"requests": {"storage": "16Mi"}}
+    template = {
+        "metadata": {"name": "data"},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": size},
+    }
+    policy = {"whenDeleted": "Delete", "whenScaled": "Retain"}
+    more = {"volumeClaimTemplates": [template], "persistentVolumeClaimRetentionPolicy": policy}
+    kubectl.apply(headless("db"), {**made, "spec": {**made["spec"], **more}})
+    kubectl("rollout", "status", "statefulset/db", "--timeout=90s")
+    for name in ("db-0", "db-1"):
+        kubectl("exec", name, "--", "sh", "-c", "hostname > /data/me")
+    kubectl("scale", "statefulset/db", "--replicas=1")
+    wait_until(lambda: [p["metadata"]["name"] for p in kubectl.pods("app=db")] == ["db-0"])
+    kubectl("scale", "statefulset/db", "--replicas=2")
+    kubectl("rollout", "status", "statefulset/db", "--timeout=90s")
+    assert kubectl("exec", "db-1", "--", "cat", "/data/me").strip() == "db-1"
+    claims = {claim["metadata"]["name"] for claim in kubectl.json("get", "pvc")["items"]}
+    assert claims == {"data-db-0", "data-db-1"}
+    kubectl("delete", "statefulset", "db")
+    wait_until(lambda: kubectl.json("get", "pvc")["items"] == [], what="its claims go with it")
+
+
 def ready_since(pod: dict[str, Any]) -> datetime:
     [at] = [c["lastTransitionTime"] for c in pod["status"]["conditions"] if c["type"] == "Ready"]
     return datetime.fromisoformat(at)

@@ -1,7 +1,7 @@
 """Rules of what keeps Pods. Source: Kubernetes, pkg/apis/apps/validation."""
 
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any, Final
 
 from sampan.api.errors import Cause
@@ -159,8 +159,8 @@ def not_negative(part: Object, *fields: str, under: str = "spec") -> Iterator[Ca
 
 
 def validate_stateful_set(obj: Object) -> Iterator[Cause]:
-    yield from validate_replicated(obj)
     spec = obj.get("spec") or {}
+    yield from validate_replicated({**obj, "spec": _with_claims(spec)})
     policy = spec.get("podManagementPolicy")
     if policy not in _MANAGEMENT:
         yield unsupported("spec.podManagementPolicy", policy or "", _MANAGEMENT)
@@ -176,6 +176,22 @@ def validate_stateful_set(obj: Object) -> Iterator[Cause]:
         if choice not in _RETENTION:
             where = f"spec.persistentVolumeClaimRetentionPolicy.{field}"
             yield unsupported(where, choice, _RETENTION)
+
+
+def _with_claims(spec: Object) -> Object:
+    """Return *spec* with the volumes that its Pods will have: claims go before the template's."""
+    template = spec.get("template") or {}
+    pod = template.get("spec")
+    claims = [(claim.get("metadata") or {}).get("name") for claim in _claims(spec)]
+    if pod is None or not claims:
+        return spec
+    own = [volume for volume in pod.get("volumes") or () if volume.get("name") not in claims]
+    made = [{"name": name, "persistentVolumeClaim": {"claimName": name}} for name in claims]
+    return {**spec, "template": {**template, "spec": {**pod, "volumes": [*made, *own]}}}
+
+
+def _claims(spec: Object) -> Sequence[Object]:
+    return spec.get("volumeClaimTemplates") or ()
 
 
 def validate_daemon_set(obj: Object) -> Iterator[Cause]:
