@@ -162,7 +162,8 @@ def _arrange(
         empty_may_stay = empty_may_stay and bool(content)
         if content != part.endpoints or not labels.items() <= part.metadata.labels.items():
             yield Patch(
-                part, {"metadata": {"labels": labels}, "endpoints": list(map(_raw, content))}
+                part,
+                {"metadata": {"labels": labels}, "endpoints": list(map(raw_endpoint, content))},
             )
     batches = [waiting[i : i + SLICE_SIZE] for i in range(0, len(waiting), SLICE_SIZE)]
     for batch in batches or ([] if held or wanted else [[]]):
@@ -201,12 +202,12 @@ def _new_slice(service: Service, ports: Ports, content: Sequence[Endpoint]) -> O
             "ownerReferences": [reference(service)],
         },
         "addressType": "IPv4",
-        "endpoints": list(map(_raw, content)),
-        "ports": [_raw_port(port) for port in ports],
+        "endpoints": list(map(raw_endpoint, content)),
+        "ports": [raw_port(port) for port in ports],
     }
 
 
-def _raw(e: Endpoint) -> Object:
+def raw_endpoint(e: Endpoint) -> Object:
     """Write an endpoint out whole: a View would leave out `ready: true`."""
     c = e.conditions
     optional = {"hostname": e.hostname, "nodeName": e.node_name, "zone": e.zone}
@@ -218,7 +219,7 @@ def _raw(e: Endpoint) -> Object:
     }
 
 
-def _raw_port(port: EndpointPort) -> Object:
+def raw_port(port: EndpointPort) -> Object:
     return {"name": port.name, "port": port.port, "protocol": port.protocol}
 
 
