@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from sampan.api import kinds
-from sampan.api.errors import Forbidden
+from sampan.api.errors import Forbidden, Invalid
 from sampan.api.objects import Object
 from sampan.apiserver.admission import LIMIT_RANGES
 from sampan.apiserver.admission.limits import ANNOTATION
@@ -96,6 +96,27 @@ async def test_init_containers_count_for_the_pod_by_the_largest(api: Api) -> Non
         await api.create(kinds.PODS, sized(limits={"cpu": "1"}, initContainers=[big]))
     big["resources"] = {"limits": {"cpu": "2"}}
     await api.create(kinds.PODS, sized(limits={"cpu": "1"}, initContainers=[big]))
+
+
+WRONG = [
+    ({"min": {"cpu": "x"}}, "spec.limits[0].min[cpu]", "quantities must match"),
+    ({"min": {"cpu": "2"}, "max": {"cpu": "1"}}, "spec.limits[0].min[cpu]",
+     "min value 2 is greater than max value 1"),
+    ({"type": "Pod", "default": {"cpu": "1"}}, "spec.limits[0].default",
+     "may not be specified when `type` is 'Pod'"),
+    ({"type": "PersistentVolumeClaim"}, "spec.limits[0].limits", "either minimum or maximum"),
+    ({"maxLimitRequestRatio": {"cpu": "500m"}}, "spec.limits[0].maxLimitRequestRatio[cpu]",
+     "ratio 500m is less than 1"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("item", "path", "why"), WRONG)
+async def test_a_range_that_contradicts_itself_is_refused(
+    api: Api, item: Object, path: str, why: str
+) -> None:
+    with pytest.raises(Invalid) as refused:
+        await api.create(LIMIT_RANGES, limit_range(**item))
+    assert any(c.field == path and why in c.message for c in refused.value.causes)
 
 
 def claim(name: str, storage: str) -> Object:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sampan.api import kinds
-from sampan.api.errors import Forbidden
+from sampan.api.errors import Forbidden, Invalid
 from sampan.api.objects import Object
 from sampan.apiserver.admission.usage import QUOTAS
 from tests.apiserver.support import Api, config_map, pod, service, started
@@ -170,3 +170,22 @@ async def test_what_the_cluster_itself_needs_is_not_refused(api: Api) -> None:
     await api.create(QUOTAS, quota(hard={"count/serviceaccounts": "0"}))
     await api.delete(kinds.SERVICE_ACCOUNTS, "default")
     await api.create(kinds.PODS, pod())
+
+
+WRONG = [
+    ({"hard": {"cpu": "much"}}, "spec.hard[cpu]"),
+    ({"hard": {"cpu": "-1"}}, "spec.hard[cpu]"),
+    ({"hard": {"a b": "1"}}, "spec.hard[a b]"),
+    ({"hard": {"pods": "1"}, "scopes": ["Some"]}, "spec.scopes[0]"),
+    ({"hard": {"pods": "1"}, "scopes": ["BestEffort", "NotBestEffort"]}, "spec.scopes"),
+    ({"hard": {}, "scopeSelector": {"matchExpressions": [
+        {"scopeName": "PriorityClass", "operator": "In"}]}},
+     "spec.scopeSelector.matchExpressions[0].values"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("spec", "path"), WRONG)
+async def test_a_quota_that_cannot_be_counted_is_refused(api: Api, spec: Object, path: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        await api.create(QUOTAS, quota(**spec))
+    assert path in {cause.field for cause in refused.value.causes}

@@ -16,6 +16,7 @@ from sampan.api.objects import Object
 from sampan.apiserver.interface import ListOptions, Place, WatchOptions
 from sampan.apiserver.tables import table
 from sampan.client.interface import PatchType
+from tests.apiserver.admitting import ADMITTING
 from tests.apiserver.support import (
     ADMIN,
     EPOCH,
@@ -85,6 +86,7 @@ SAMPLES: list[tuple[Kind, Object]] = [
                            "subjects": [{"kind": "User", "name": "u"}]}),
     (kinds.PERSISTENT_VOLUME_CLAIMS, {"metadata": {"name": "c"}, "spec": {
         "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}),
+    *ADMITTING,
 ]  # fmt: skip
 
 anything: st.SearchStrategy[Any] = st.recursive(

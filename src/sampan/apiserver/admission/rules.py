@@ -13,10 +13,12 @@ from sampan.api.objects import Object
 from sampan.apiserver.admission import security
 from sampan.apiserver.admission.conditions import KNOWN
 from sampan.apiserver.admission.policies import known, source
+from sampan.apiserver.admission.resource_rules import validate_limit_range, validate_quota
 from sampan.apiserver.expressions import CannotCompile, TypeName, compile_expression
 from sampan.apiserver.expressions.literals import as_maps
 from sampan.apiserver.problems import bad_value, duplicate, not_allowed, required, unsupported
 from sampan.apiserver.validation import names
+from sampan.apiserver.validation.workloads import validate_label_selector
 
 _OPERATIONS: Final = ("*", "CREATE", "UPDATE", "DELETE", "CONNECT")
 _SCOPES: Final = ("Cluster", "Namespaced", "*")
@@ -73,8 +75,14 @@ def _webhook(here: str, hook: Object) -> Iterator[Cause]:
         yield bad_value(f"{here}.admissionReviewVersions", list(versions), why)
     for index, rule in enumerate(hook.get("rules") or ()):
         yield from _rule(f"{here}.rules[{index}]", rule)
+    yield from _selectors(here, hook)
     yield from _client_config(f"{here}.clientConfig", hook.get("clientConfig") or {})
     yield from _conditions(f"{here}.matchConditions", hook.get("matchConditions") or (), KNOWN)
+
+
+def _selectors(here: str, match: Object) -> Iterator[Cause]:
+    for field in ("namespaceSelector", "objectSelector"):
+        yield from validate_label_selector(match.get(field) or {}, f"{here}.{field}")
 
 
 def _one_of(field: str, value: Any, known_: tuple[str, ...]) -> Iterator[Cause]:
@@ -103,20 +111,28 @@ def _client_config(here: str, config: Object) -> Iterator[Cause]:
     if (url is None) == (service is None):
         yield required(here, "exactly one of url or service is required")
     elif url is not None:
-        parts = urlsplit(url)
-        form = "; desired format: https://host[/path]"
-        if parts.scheme != "https":
-            why = f"'https' is the only allowed URL scheme{form}"
-            yield bad_value(f"{here}.url", url, why)
-        elif not parts.hostname:
-            yield bad_value(f"{here}.url", url, f"host must be specified{form}")
-        elif parts.query or parts.fragment or parts.username:
-            why = f"query, fragment and user information are not permitted in the URL{form}"
-            yield bad_value(f"{here}.url", url, why)
+        yield from _url(f"{here}.url", url)
     elif service is not None:
         for field in ("name", "namespace"):
             if not service.get(field):
                 yield required(f"{here}.service.{field}")
+
+
+def _url(field: str, url: str) -> Iterator[Cause]:
+    form = "; desired format: https://host[/path]"
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        yield bad_value(field, url, f"url must be a valid URL: {error}{form}")
+        return
+    if parts.scheme != "https":
+        yield bad_value(field, url, f"'https' is the only allowed URL scheme{form}")
+    elif not host:
+        yield bad_value(field, url, f"host must be specified{form}")
+    elif parts.query or parts.fragment or parts.username:
+        why = f"query, fragment and user information are not permitted in the URL{form}"
+        yield bad_value(field, url, why)
 
 
 def _conditions(
@@ -227,6 +243,7 @@ def _policy(spec: Object) -> Iterator[Cause]:
 
 def _match(here: str, match: Object) -> Iterator[Cause]:
     yield from _one_of(f"{here}.matchPolicy", match.get("matchPolicy", "Equivalent"), _MATCH)
+    yield from _selectors(here, match)
     for field in ("resourceRules", "excludeResourceRules"):
         for index, rule in enumerate(match.get(field) or ()):
             yield from _rule(f"{here}.{field}[{index}]", rule)
@@ -267,6 +284,8 @@ def validate_mutating_binding(obj: Object) -> Iterator[Cause]:
 
 _RULES: Final[Mapping[str, Callable[[Object], Iterable[Cause]]]] = {
     "namespaces": security.validate_labels,
+    "limitranges": validate_limit_range,
+    "resourcequotas": validate_quota,
     "mutatingwebhookconfigurations.admissionregistration.k8s.io": validate_webhooks,
     "validatingwebhookconfigurations.admissionregistration.k8s.io": validate_webhooks,
     "mutatingadmissionpolicies.admissionregistration.k8s.io": validate_mutating_policy,
