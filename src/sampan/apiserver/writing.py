@@ -6,7 +6,7 @@ resourceVersion fails at the check of that version.
 """
 
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import Final
@@ -99,7 +99,7 @@ class Writer:
         if not managed.sound(obj):
             obj["metadata"].pop("managedFields", None)
             managed.created(kind, obj, _manager(call), self._clock())
-        async with self._charged(attempt):
+        with await self._charged(attempt):
             if call.dry_run:
                 self._allocator.release(self._assign(kind, obj, None))
                 return Answer(0, obj)
@@ -186,7 +186,7 @@ class Writer:
             if track:
                 new = managed.updated(kind, old, new, _manager(call), subresource, self._clock())
             with suppress(Conflict):
-                async with self._charged(attempt):
+                with await self._charged(attempt):
                     entry, unsettled = await self._change(found, new, kind, call)
                 if unsettled:
                     await self._ledger.settle(kind, namespace, self._put_status)
@@ -221,8 +221,8 @@ class Writer:
         await self._admission.complete(attempt)
         await self._admission.check(attempt)
 
-    def _charged(self, attempt: Attempt) -> AbstractAsyncContextManager[None]:
-        return nullcontext() if attempt.trusted else self._ledger.charged(attempt)
+    async def _charged(self, attempt: Attempt) -> AbstractContextManager[None]:
+        return nullcontext() if attempt.trusted else await self._ledger.charged(attempt)
 
     async def _change(
         self, found: Entry, new: Object, kind: Kind, call: Call

@@ -145,6 +145,8 @@ class Admission:
         found = await self._reader.find(kinds.NAMESPACES, "", attempt.namespace)
         if found is None:
             raise not_found(kinds.NAMESPACES, attempt.namespace)
+        if not security.has_say(found.object):
+            return
         if attempt.is_pod and (why := security.refusal(found.object, pod)):
             raise attempt.refused(why)
         if why := security.warning(found.object, pod):

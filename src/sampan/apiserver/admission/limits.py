@@ -46,6 +46,8 @@ def broken(pod: Object, ranges: Iterable[Object]) -> list[str]:
     """What *pod* asks for that *ranges* do not allow."""
     told: list[str] = []
     ranges = list(ranges)
+    if not ranges:
+        return told
     spec = pod["spec"]
     for item in _items(ranges, "Container"):
         for _, field in _LISTS:

@@ -7,8 +7,8 @@ looking and charging, so that changes that race cannot both take what is left fo
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from decimal import Decimal
 from typing import Final
 from weakref import WeakValueDictionary
@@ -38,6 +38,20 @@ Put = Callable[[Object, Callable[[Object], Object]], Awaitable[None]]
 _GRAVES: Final = 1024
 
 
+class Charge:
+    """What an attempt adds, held in advance until the `with` block ends that writes it."""
+
+    def __init__(self, among: "list[Charge]", traits: Traits, more: Amounts) -> None:
+        self.traits = traits
+        self.more = more
+        self._among = among
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None:
+        self._among.remove(self)
+
+
 class _Account:
     """What the objects of one kind in one namespace count for, and what is charged beforehand."""
 
@@ -46,7 +60,7 @@ class _Account:
         self._known: dict[str, tuple[int, Usage | None]] = {}
         self._gone: deque[str] = deque()
         self._sums: dict[Traits, Amounts] = defaultdict(dict)
-        self._charged: dict[object, tuple[Traits, Amounts]] = {}
+        self._charged: list[Charge] = []
 
     def set(self, key: str, revision: int, counted: Usage | None) -> bool:
         """Note what *key* counts for as of *revision*; return whether that is a change."""
@@ -71,18 +85,15 @@ class _Account:
             if self._known.get(oldest, (0, None))[1] is None:
                 self._known.pop(oldest, None)
 
-    def charge(self, traits: Traits, more: Amounts) -> object:
-        token = object()
-        self._charged[token] = (traits, more)
-        return token
-
-    def refund(self, token: object) -> None:
-        del self._charged[token]
+    def charge(self, traits: Traits, more: Amounts) -> "Charge":
+        made = Charge(self._charged, traits, more)
+        self._charged.append(made)
+        return made
 
     def parts(self, *, charged: bool) -> Iterator[tuple[Traits, Mapping[str, Decimal]]]:
         yield from self._sums.items()
         if charged:
-            yield from self._charged.values()
+            yield from ((charge.traits, charge.more) for charge in self._charged)
 
 
 class Ledger:
@@ -93,14 +104,17 @@ class Ledger:
         self._settling: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._kinds = {kind.resource: kind for kind in reversed(KINDS)}
 
-    @asynccontextmanager
-    async def charged(self, attempt: Attempt) -> AsyncIterator[None]:
-        """Hold what the attempt adds while it is written; raise Forbidden if that is too much."""
+    async def charged(self, attempt: Attempt) -> AbstractContextManager[None]:
+        """Charge what the attempt adds, to be held while it is written.
+
+        Raise Forbidden if that is too much.
+        """
         namespace = attempt.namespace
-        mine = await self._limiting(attempt.kind, namespace) if namespace else []
-        if not mine or attempt.object is None:
-            yield
-            return
+        if not namespace or attempt.object is None:
+            return nullcontext()
+        mine = await self._limiting(attempt.kind, namespace)
+        if not mine:
+            return nullcontext()
         account = await self._account(attempt.kind, namespace)
         counted = usage(attempt.kind, attempt.object)
         more = dict(counted.amounts)
@@ -108,11 +122,7 @@ class Ledger:
             more = added(more, usage(attempt.kind, attempt.old).amounts, -1)
         more = {name: amount for name, amount in more.items() if amount > 0}
         _check(attempt, account, counted.traits, more, mine)
-        token = account.charge(counted.traits, more)
-        try:
-            yield
-        finally:
-            account.refund(token)
+        return account.charge(counted.traits, more)
 
     def record(self, kind: Kind, obj: Object, revision: int, *, gone: bool = False) -> bool:
         """Take up what was just written, or deleted; return whether quotas may have changed."""

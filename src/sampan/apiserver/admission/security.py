@@ -54,6 +54,12 @@ class Standard(Struct, frozen=True):
         return [check for check in base if check.reason not in replaced] + strict
 
 
+def has_say(namespace: Object) -> bool:
+    """Whether *namespace* says anything about security at all."""
+    labels = namespace["metadata"].get("labels") or {}
+    return any(key.startswith(LABEL) for key in labels)
+
+
 def standard(namespace: Object, mode: str) -> Standard:
     """What *namespace* says for *mode*; what it says wrongly is taken at its strictest."""
     labels = namespace["metadata"].get("labels") or {}
