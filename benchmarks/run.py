@@ -7,7 +7,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ORDER = (
     "bench_store.py", "bench_api.py", "bench_controllers.py", "bench_scheduler.py", "bench_net.py",
-    "bench_cluster.py",
+    "bench_cluster.py", "bench_updates.py",
 )  # fmt: skip
 
 

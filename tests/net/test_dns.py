@@ -196,3 +196,17 @@ async def test_a_taken_port_is_named() -> None:
             DnsServer(ZONE, Upstream(), "127.0.0.1", port=first.address[1])
     finally:
         first.close()
+
+
+async def test_a_domain_with_servers_of_its_own_is_asked_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with above(world, monkeypatch) as asked:
+        stubs = {"corp.example": ("127.0.0.1",), "a.corp.example": ("127.0.0.2",)}
+        upstream = Upstream(["127.0.0.2"], stubs=stubs)
+        async with running(upstream) as server:
+            for name in ("corp.example", "db.b.Corp.example"):
+                assert said(await by_udp(server, name)) == {"192.0.2.1"}
+            for name in ("x.a.corp.example", "notcorp.example"):
+                assert (await by_udp(server, name)).header.rcode == RCODE.SERVFAIL
+        assert asked.asked == 2

@@ -1,5 +1,6 @@
 """What an agent must be told before it can ask the API server for the rest."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from msgspec import Struct
@@ -26,6 +27,8 @@ class AgentConfig(Struct, frozen=True, kw_only=True):
     cluster_domain: str = "cluster.local"
     upstream_dns: tuple[str, ...] = ()
     """Where names outside the cluster are asked; empty means the host's /etc/resolv.conf."""
+    stub_domains: Mapping[str, tuple[str, ...]] = {}
+    """Domains that are asked of servers of their own."""
     max_pods: int = 110
     heartbeat_seconds: float = 1.0
     oci_runtime: str = "auto"

@@ -161,7 +161,7 @@ class NodeNetwork:
     def _listen(self) -> DnsServer:
         if self._dns is None:
             config = self._config
-            upstream = Upstream(config.upstream_dns, never=config.dns_ip)
+            upstream = Upstream(config.upstream_dns, never=config.dns_ip, stubs=config.stub_domains)
             self._dns = DnsServer(self._zone, upstream, config.dns_ip)
         return self._dns
 

@@ -3,6 +3,7 @@
 import os
 import socket
 from collections.abc import Callable
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -18,7 +19,7 @@ DATA = Path("/var/lib/sampan/agent")
 RUN = Path("/run/sampan/agent")
 
 
-def agent(
+def agent(  # noqa: PLR0917 - its options
     server: Annotated[str, typer.Option(help="The server's URL: https://ADDRESS:6443.")],
     token: Annotated[
         str,
@@ -30,6 +31,13 @@ def agent(
         str, typer.Option(help="Its address; else the one that reaches the server.")
     ] = "",
     label: Annotated[list[str] | None, typer.Option(help="KEY=VALUE, may be repeated.")] = None,
+    dns: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Who is asked for names outside the cluster: SERVER, or DOMAIN=SERVER for the "
+            "names of one domain; may be repeated. Else as /etc/resolv.conf says."
+        ),
+    ] = None,
     data_dir: Annotated[Path, typer.Option(help="Images, logs, volumes, keys.")] = DATA,
     run_dir: Annotated[Path, typer.Option(help="Sockets and what a reboot may take.")] = RUN,
 ) -> None:
@@ -37,6 +45,7 @@ def agent(
     doctor.require()
     name = node_name or socket.gethostname().lower()
     credentials = Credentials(data_dir.absolute() / "pki")
+    servers, stubs = parse_servers(dns or [])
     config = AgentConfig(
         node_name=name,
         node_ip=node_ip or address_towards(server),
@@ -47,6 +56,8 @@ def agent(
         certificate=credentials.certificate,
         key=credentials.key,
         labels=parse_labels(label or []),
+        upstream_dns=servers,
+        stub_domains=stubs,
     )
     if not (token or token_file or credentials.cluster_file.exists()):
         fail(
@@ -99,6 +110,23 @@ def read_token(file: Path | None) -> str:
             fail(f"there is no token at {file}", hint="is the server running?")
         time.sleep(0.02)
     return file.read_text().strip()
+
+
+def parse_servers(texts: list[str]) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
+    """Read `SERVER` and `DOMAIN=SERVER`; end the command at what is neither."""
+    servers: list[str] = []
+    stubs: dict[str, tuple[str, ...]] = {}
+    for text in texts:
+        domain, equals, server = text.rpartition("=")
+        try:
+            ip_address(server)
+        except ValueError:
+            fail(f"--dns {text}: {server!r} is no IP address", hint="such as --dns 10.0.0.53")
+        if equals:
+            stubs[domain] = (*stubs.get(domain, ()), server)
+        else:
+            servers.append(server)
+    return tuple(servers), stubs
 
 
 def parse_labels(texts: list[str]) -> dict[str, str]:

@@ -4,11 +4,12 @@ import asyncio
 import secrets
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from sampan.net.answers import Answers
+from sampan.net.zone import read, wire
 
 RESOLV_CONF: Final = Path("/etc/resolv.conf")
 BEHIND_STUB: Final = Path("/run/systemd/resolve/resolv.conf")
@@ -40,10 +41,20 @@ class _Answer(asyncio.DatagramProtocol):
 
 
 class Upstream:
-    """Asks *servers*, or those of /etc/resolv.conf as it is at the moment, in their order."""
+    """Asks *servers*, or those of /etc/resolv.conf as it is at the moment, in their order.
 
-    def __init__(self, servers: Sequence[str] = (), *, never: str = "") -> None:
+    *stubs* has domains with servers of their own; of several that fit the longest counts.
+    """
+
+    def __init__(
+        self,
+        servers: Sequence[str] = (),
+        *,
+        never: str = "",
+        stubs: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
         self._fixed, self._never = tuple(servers), never
+        self._stubs = {wire(domain): tuple(asked) for domain, asked in (stubs or {}).items()}
         self._failures: dict[str, int] = {}
         self._resting: dict[str, float] = {}
         self._read: tuple[float, tuple[str, ...]] = (0.0, ())
@@ -60,7 +71,7 @@ class Upstream:
 
     async def _first(self, query: bytes, *, stream: bool) -> bytes:
         """Ask one server after the other."""
-        for server in self._servers():
+        for server in self._servers(query):
             own_id = secrets.token_bytes(2)
             try:
                 async with asyncio.timeout(PATIENCE):
@@ -73,10 +84,21 @@ class Upstream:
             return query[:2] + answer[2:]
         raise Unanswered
 
-    def _servers(self) -> list[str]:
+    def _servers(self, query: bytes) -> list[str]:
         now = asyncio.get_running_loop().time()
-        known = self._fixed or self._configured()
+        known = self._of_domain(query) or self._fixed or self._configured()
         return [s for s in known if s != self._never and self._resting.get(s, 0) <= now]
+
+    def _of_domain(self, query: bytes) -> tuple[str, ...]:
+        question = read(query)
+        if question is None:
+            return ()
+        name = question.name
+        while len(name) > 1:
+            if servers := self._stubs.get(name):
+                return servers
+            name = name[1 + name[0] :]
+        return ()
 
     def _failed(self, server: str) -> None:
         failures = self._failures[server] = self._failures.get(server, 0) + 1
