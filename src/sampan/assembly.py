@@ -152,11 +152,18 @@ def _own_rules(config: ServerConfig) -> "OwnRules | None":
 def _control(
     pki: "Pki", client: "Client", metrics: "Source", own: "OwnRules | None"
 ) -> Mapping[str, Work]:
+    from sampan.apiserver.signing import RequestSigner
     from sampan.controllers.roster import run_all
     from sampan.scheduler.loop import run as schedule
 
     return {
-        "controllers": partial(run_all, client, ca_pem=pki.ca_pem.decode(), metrics=metrics),
+        "controllers": partial(
+            run_all,
+            client,
+            ca_pem=pki.ca_pem.decode(),
+            metrics=metrics,
+            sign=RequestSigner(pki.ca),
+        ),
         "scheduler": partial(schedule, client, own=own),
     }
 

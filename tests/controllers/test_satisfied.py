@@ -10,6 +10,7 @@ from sampan.api import kinds
 from sampan.api.errors import InternalError
 from sampan.client.cache import Cache, Delta
 from sampan.controllers import garbage_collector
+from sampan.controllers.certificates import SigningRequest
 from sampan.controllers.plan import CheckAgain, Controller, DeleteAll, World
 from sampan.controllers.roster import controllers
 from sampan.controllers.views_policy import BUDGETS
@@ -67,6 +68,8 @@ async def a_cluster(api: MemoryApi) -> None:
     target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}
     scaling = {"metadata": meta, "spec": {"scaleTargetRef": target, "maxReplicas": 5}}
     await api.create(AUTOSCALERS, scaling)
+    asking = {"request": "", "signerName": "example.com/other", "usages": []}
+    await api.create(SigningRequest.KIND, {"metadata": {"name": "r"}, "spec": asking})
     selectors = {"clusterRoleSelectors": [{"matchLabels": {"to": "all"}}]}
     everything = {"metadata": {"name": "all"}, "aggregationRule": selectors}
     await api.create(kinds.CLUSTER_ROLES, everything)

@@ -139,11 +139,11 @@ def sign(
     groups: Sequence[str],
 ) -> x509.Certificate:
     """Certify *public_key* as a client: *user* is the common name, *groups* organisations."""
-    builder = _builder(_subject(user, groups), CERTIFICATE_LIFE).public_key(public_key)
+    builder = builder_for(_subject(user, groups), CERTIFICATE_LIFE).public_key(public_key)
     builder = builder.add_extension(
         x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False
     )
-    return _finish(builder, ca)
+    return finish(builder, ca)
 
 
 def write_kubeconfig(path: Path, server_url: str, pki: Pki) -> None:
@@ -178,7 +178,7 @@ def _make_ca() -> KeyPair:
     )  # fmt: skip
     identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     certificate = (
-        _builder(name, CA_LIFE)
+        builder_for(name, CA_LIFE)
         .public_key(key.public_key())
         .issuer_name(name)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -197,12 +197,12 @@ def _load_serving(directory: Path, ca: KeyPair, names: set[str], addresses: set[
     entries: list[x509.GeneralName] = [x509.DNSName(name) for name in sorted(names)]
     entries += [x509.IPAddress(ipaddress.ip_address(a)) for a in sorted(addresses)]
     builder = (
-        _builder(_subject("sampan-server", ()), CERTIFICATE_LIFE)
+        builder_for(_subject("sampan-server", ()), CERTIFICATE_LIFE)
         .public_key(key.public_key())
         .add_extension(x509.SubjectAlternativeName(entries), critical=False)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
     )
-    return _save_pair(directory, "serving", KeyPair(_finish(builder, ca), key))
+    return _save_pair(directory, "serving", KeyPair(finish(builder, ca), key))
 
 
 def _load_admin(directory: Path, ca: KeyPair) -> KeyPair:
@@ -230,7 +230,7 @@ def _subject(user: str, groups: Sequence[str]) -> x509.Name:
     return x509.Name([*organisations, x509.NameAttribute(NameOID.COMMON_NAME, user)])
 
 
-def _builder(subject: x509.Name, life: timedelta) -> x509.CertificateBuilder:
+def builder_for(subject: x509.Name, life: timedelta) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
     return (
         x509.CertificateBuilder()
@@ -241,7 +241,7 @@ def _builder(subject: x509.Name, life: timedelta) -> x509.CertificateBuilder:
     )
 
 
-def _finish(builder: x509.CertificateBuilder, ca: KeyPair) -> x509.Certificate:
+def finish(builder: x509.CertificateBuilder, ca: KeyPair) -> x509.Certificate:
     authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca.key.public_key())
     return (
         builder.issuer_name(ca.certificate.subject)

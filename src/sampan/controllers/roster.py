@@ -12,6 +12,7 @@ from sampan.client.events import EventRecorder
 from sampan.client.interface import Client
 from sampan.controllers import (
     autoscaler,
+    certificates,
     cluster_roles,
     cronjob,
     custom_resources,
@@ -41,6 +42,7 @@ from sampan.controllers import (
     volume_binding,
     volume_reclaim,
 )
+from sampan.controllers.certificates import Sign
 from sampan.controllers.events import ControllerEvents
 from sampan.controllers.loop import Loop, followed, wall_clock
 from sampan.controllers.metering import Meter, Source
@@ -110,8 +112,15 @@ OF_CUSTOM: Final[Mapping[str, Trigger]] = {
 """Who looks at custom resources, whatever they are."""
 
 
-def controllers(ca_pem: str, meter: Meter | None = None) -> Sequence[Controller]:
-    return (*CONTROLLERS, root_ca.controller(ca_pem), autoscaler.controller(meter or Meter()))
+def controllers(
+    ca_pem: str, meter: Meter | None = None, sign: Sign = certificates.no_key
+) -> Sequence[Controller]:
+    return (
+        *CONTROLLERS,
+        root_ca.controller(ca_pem),
+        autoscaler.controller(meter or Meter()),
+        certificates.controller(sign),
+    )
 
 
 def interests(controllers: Sequence[Controller]) -> Sequence[Interest]:
@@ -129,11 +138,12 @@ async def run_all(
     *,
     ca_pem: str,
     metrics: Source = nobody_measures,
+    sign: Sign = certificates.no_key,
     now: Callable[[], datetime] = wall_clock,
 ) -> None:
     """Run every controller over one cache of its own, until cancelled."""
     meter = Meter()
-    everyone = controllers(ca_pem, meter)
+    everyone = controllers(ca_pem, meter, sign)
     cache = Cache(client, [*interests(everyone), custom_resources.INTEREST])
     recorder = EventRecorder(client, now)
     loop = Loop(client, cache, everyone, ControllerEvents(recorder), now=now)
