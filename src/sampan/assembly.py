@@ -130,7 +130,11 @@ async def _server(config: ServerConfig, node: AgentConfig | None, started: Start
         async with server.serving():
             keys.write_kubeconfig(config.data_dir / "kubeconfig", config.url, pki)
             started(pki.join_token)
-            control = _control(pki, LocalClient(registry), server.stats.pods, own)
+            control = (
+                await asyncio.to_thread(  # what it imports would keep the first clients waiting
+                    _control, pki, LocalClient(registry), server.stats.pods, own
+                )
+            )
             await supervise(_works(config, pki, control, node))
     except CannotListen as error:
         raise CannotStart(f"{error}; stop what listens there, or choose another --port") from error

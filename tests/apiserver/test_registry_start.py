@@ -1,10 +1,15 @@
 """What a cluster has from the start, and keeps over restarts."""
 
+from pathlib import Path
+
 import pytest
 
 from sampan.api import kinds
 from sampan.api.errors import Invalid
+from sampan.apiserver.registry import StoreRegistry
+from sampan.apiserver.settings import Settings
 from sampan.store.memory import MemoryStore
+from sampan.store.sqlite import SqliteStore
 from tests.apiserver.support import Api, service, started
 
 
@@ -108,3 +113,12 @@ async def test_what_leads_to_the_api_is_there_again_when_somebody_deletes_it(api
         again = await api.get(kind, "kubernetes")
         assert again["metadata"]["uid"] != before["metadata"]["uid"]
     assert (await api.get(kinds.SERVICES, "kubernetes"))["spec"]["clusterIP"] == "10.43.0.1"
+
+
+async def test_a_first_start_waits_for_few_commits(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "state.db")
+    await StoreRegistry(store, Settings()).start()
+    counted = store.statistics()
+    await store.close()
+    assert counted.writes > 20
+    assert counted.commits <= 6

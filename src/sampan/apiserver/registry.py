@@ -97,14 +97,19 @@ class StoreRegistry:
         return await self._caller(config, body, within)
 
     async def start(self) -> None:
-        """Make what every cluster has, and bring what was advertised up to date."""
+        """Make what every cluster has, and bring what was advertised up to date.
+
+        What does not need each other is made at once, so that it shares commits.
+        """
         self._allocator.rebuild(await self._reader.all(kinds.SERVICES))
-        for kind, obj in furnishing.of_cluster():
-            await self._make(kind, obj)
-        for namespace in furnishing.NAMESPACES:
-            await self._furnish(namespace)
-        for kind, obj in furnishing.of_api(self._settings):
-            await self._make(kind, obj, renew=True)
+        async with asyncio.TaskGroup() as group:
+            for kind, obj in furnishing.of_cluster():
+                group.create_task(self._make(kind, obj))
+        async with asyncio.TaskGroup() as group:
+            for namespace in furnishing.NAMESPACES:
+                group.create_task(self._furnish(namespace))
+            for kind, obj in furnishing.of_api(self._settings):
+                group.create_task(self._make(kind, obj, renew=True))
         await self._keeper.settle()
         await self._writer.settle()
 
