@@ -304,6 +304,8 @@ def test_a_suspended_job_gives_its_pods_up_and_a_resumed_one_starts_its_clock() 
     assert (told["status"], told["reason"]) == ("False", "JobResumed")
     assert status(actions)["startTime"]
     assert len(created(actions)) == 1
+    still_stopping = a_pod("a", "t", tracked=False, age=1)
+    assert len(created(plan(a_job({"conditions": [was]}), still_stopping))) == 1
 
 
 async def test_a_job_runs_to_its_end_and_lets_its_pods_go() -> None:

@@ -229,9 +229,13 @@ def _pause_after(s: Situation, failed: Pod) -> float:
 
 
 def _pause(s: Situation) -> float:
-    """Return the seconds until the next try: they double with each failure since a success."""
+    """Return the seconds until the next try: they double with each failure since a success.
+
+    What stops without a finalizer was given up, and is no failure.
+    """
     now = s.world.now
-    failed = [ended_at(pod, now) for pod in s.pods if has_failed(s.job, pod)]
+    tried = [pod for pod in s.pods if pod.finished or tracked(pod)]
+    failed = [ended_at(pod, now) for pod in tried if has_failed(s.job, pod)]
     if not failed:
         return 0.0
     done = [ended_at(pod, now) for pod in s.pods if pod.status.phase == "Succeeded"]
