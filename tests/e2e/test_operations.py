@@ -1,16 +1,23 @@
 """A day's work with the real kubectl: drains, lost machines, bad releases, new settings."""
 
+import base64
 import itertools
 import threading
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from http.client import HTTPException
+from pathlib import Path
 from typing import Any, Self
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
-from tests.e2e.support import SLEEP, WEB, DevCluster, Kubectl, deployment, wait_until
+from sampan.apiserver.pki import key_pem
+from tests.e2e.support import SLEEP, WEB, DevCluster, Kubectl, deployment, run, wait_until
 from tests.e2e.test_network import service
 
 pytestmark = pytest.mark.e2e
@@ -175,3 +182,40 @@ def test_an_autoscaler_follows_what_its_pods_use(kubectl: Kubectl) -> None:
     told = kubectl("describe", "hpa", "busy")
     assert "ValidMetricFound" in told
     assert "SuccessfulRescale" in told
+
+
+def test_an_approved_signing_request_makes_a_user(kubectl: Kubectl, tmp_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "ann")])
+    request = x509.CertificateSigningRequestBuilder().subject_name(subject)
+    pem = request.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    spec = {
+        "request": base64.b64encode(pem).decode(),
+        "signerName": "kubernetes.io/kube-apiserver-client",
+        "usages": ["client auth"],
+    }
+    kubectl.apply(
+        {
+            "apiVersion": "certificates.k8s.io/v1",
+            "kind": "CertificateSigningRequest",
+            "metadata": {"name": "ann"},
+            "spec": spec,
+        }
+    )
+    kubectl("certificate", "approve", "ann")
+    made = wait_until(lambda: kubectl.json("get", "csr", "ann")["status"].get("certificate"))
+    files = {"ann.crt": base64.b64decode(made), "ann.key": key_pem(key)}
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    certificate, private = (str(tmp_path / name) for name in files)
+    kubectl("delete", "csr", "ann")
+    server = kubectl("config", "view", "-o", "jsonpath={.clusters[0].cluster.server}")
+    ca = tmp_path / "ca.crt"
+    told = kubectl("config", "view", "--raw", "-o", "jsonpath={..certificate-authority-data}")
+    ca.write_bytes(base64.b64decode(told))
+    who = run(
+        kubectl.command[0], "--kubeconfig=/dev/null", f"--server={server}",
+        f"--certificate-authority={ca}", f"--client-certificate={certificate}",
+        f"--client-key={private}", "auth", "whoami",
+    )  # fmt: skip
+    assert "ann" in who.stdout
