@@ -13,6 +13,8 @@ from sampan.api import kinds
 from sampan.api.errors import ApiError, BadRequest, Forbidden, InternalError, Invalid
 from sampan.api.kinds import BY_GVK, Kind
 from sampan.api.objects import Object
+from sampan.api.time import timestamp
+from sampan.apiserver import expiry
 from sampan.apiserver.admission.webhooks import MUTATING, VALIDATING
 from sampan.apiserver.interface import Place
 from sampan.client.interface import PatchType
@@ -437,6 +439,21 @@ async def test_a_configuration_reads_back_with_its_defaults(api: Api) -> None:
     assert {field: made[field] for field in wanted} == wanted
     assert made["clientConfig"]["service"]["port"] == 443
     assert made["rules"][0]["scope"] == "*"
+
+
+async def test_old_events_are_forgotten_whatever_a_webhook_says(
+    api: Api, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(expiry, "EVERY", 1)
+    rule = {**of("events", "DELETE"), "operations": ["DELETE"]}
+    await configured(api, VALIDATING, hook("keep", rule))
+    server.answers["keep"] = denying(message="history is sacred")
+    event = {"involvedObject": {"kind": "Pod", "namespace": "default"}, "reason": "x"}
+    for name in ("old", "new"):
+        seen = {"lastTimestamp": timestamp(api.clock())}
+        await api.create(kinds.EVENTS, {**event, **seen, "metadata": {"name": name}})
+        api.clock.pass_(2 * 3600)
+    assert await api.names(kinds.EVENTS) == ["new"]
 
 
 async def test_apply_passes_webhooks_as_well(api: Api, server: Server) -> None:

@@ -48,7 +48,9 @@ class Expiry:
         meta = event["metadata"]
         only = DeleteOptions(uid=meta["uid"])
         with suppress(NotFound):
-            await self._writer.delete(kinds.EVENTS, meta["namespace"], meta["name"], only, Call())
+            await self._writer.delete(
+                kinds.EVENTS, meta["namespace"], meta["name"], only, Call(), trusted=True
+            )
 
 
 def expired(events: Iterable[Object], now: datetime) -> Iterable[Object]:

@@ -17,7 +17,7 @@ from sampan.apiserver.http.restriction import NodeRestriction
 from sampan.apiserver.http.stats import GROUP as METRICS
 from sampan.apiserver.http.stats import NodeStats
 from sampan.apiserver.http.streams import Streams
-from sampan.apiserver.interface import Place, Registry
+from sampan.apiserver.interface import Call, Place, Registry
 from sampan.apiserver.reviews import Reviewer
 from sampan.apiserver.tokens import Tokens
 
@@ -73,8 +73,8 @@ class Special:
     ) -> web.StreamResponse:
         """Ask admission before the stream is opened."""
         place = Place(target.kind, target.namespace, target.name, target.subresource)
-        call = queries.call(exchange.query, exchange.user, exchange.agent)
-        await self._registry.connect(place, queries.stream_options(exchange.query, target), call)
+        options = queries.stream_options(exchange.query, target)
+        await self._registry.connect(place, options, Call(user=exchange.user))
         return await serve(exchange, target)
 
     async def _review(self, exchange: Exchange, target: Target) -> web.StreamResponse:
