@@ -109,12 +109,11 @@ def _candidates(ask: Ask, table: Table) -> Iterator[tuple[int, int]]:
         fresh = rows[enough]
         fresh = fresh[~seen[fresh]]
         seen[fresh] = True
-        limit = max(LOOKED_AT, rows.size // 10)
         start = table.forgotten + len(table.moves)  # so that not all look at the same nodes
         for row in np.roll(fresh, -(start % max(fresh.size, 1))).tolist():
             yield row, priority
             looked += 1
-            if looked >= limit:
+            if looked >= LOOKED_AT:
                 return
 
 
