@@ -7,8 +7,10 @@ import pytest
 
 from sampan.api import kinds
 from sampan.api.errors import Forbidden, Invalid
+from sampan.api.kinds import DEFINITIONS
 from sampan.api.objects import Object
 from sampan.apiserver.admission.usage import QUOTAS
+from tests.apiserver.crds import CRONTABS, crd
 from tests.apiserver.support import Api, config_map, pod, service, started
 from tests.apiserver.test_admission_limits import claim, sized
 
@@ -189,3 +191,18 @@ async def test_a_quota_that_cannot_be_counted_is_refused(api: Api, spec: Object,
     with pytest.raises(Invalid) as refused:
         await api.create(QUOTAS, quota(**spec))
     assert path in {cause.field for cause in refused.value.causes}
+
+
+async def test_custom_resources_count_and_are_counted_by_a_new_server(api: Api) -> None:
+    await api.create(DEFINITIONS, crd())
+    await api.create(QUOTAS, quota(hard={"count/crontabs.stable.example.com": "1"}))
+    tab = {"apiVersion": "stable.example.com/v1", "kind": "CronTab", "metadata": {"name": "a"},
+           "spec": {"cronSpec": "* * * * *"}}  # fmt: skip
+    await api.create(CRONTABS, tab)
+    assert await used(api) == {"count/crontabs.stable.example.com": "1"}
+    with pytest.raises(Forbidden, match="exceeded quota: q"):
+        await api.create(CRONTABS, named("b", tab))
+    again = await started(api.store)
+    assert await used(again) == {"count/crontabs.stable.example.com": "1"}
+    with pytest.raises(Forbidden, match="exceeded quota: q"):
+        await again.create(CRONTABS, named("b", tab))

@@ -17,7 +17,6 @@ from sampan.api.objects import Object
 from sampan.apiserver import allocation, defaults, deletion, metadata, schemas, strategy, validation
 from sampan.apiserver.admission import Admission, Attempt, rules
 from sampan.apiserver.admission.attempt import delete_options
-from sampan.apiserver.admission.quota import Ledger
 from sampan.apiserver.admission.usage import QUOTAS
 from sampan.apiserver.allocation import Allocator, Holding, Refused, holding
 from sampan.apiserver.custom import definition
@@ -62,7 +61,7 @@ class Writer:
         self._admission = admission
         self._allocator = allocator
         self._clock = clock
-        self._ledger = Ledger(reader)
+        self._ledger = admission.ledger
 
     async def create(self, kind: Kind, namespace: str, obj: Object, call: Call) -> Entry:
         copy = decoded(kind, obj, call)

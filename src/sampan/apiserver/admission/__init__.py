@@ -23,6 +23,7 @@ from sampan.apiserver.admission.attempt import Attempt
 from sampan.apiserver.admission.namespaces import check_namespace
 from sampan.apiserver.admission.priority import SYSTEM_PRIORITIES, set_priority
 from sampan.apiserver.admission.protection import protect
+from sampan.apiserver.admission.quota import Ledger
 from sampan.apiserver.admission.users import Users
 from sampan.apiserver.problems import not_found
 from sampan.apiserver.reading import Reader
@@ -50,6 +51,7 @@ class Admission:
         self._reader = reader
         self._furnish = furnish
         self._users = users
+        self.ledger = Ledger(reader, users.served)
 
     async def complete(self, attempt: Attempt) -> None:
         """Complete the attempt's object, or raise why it may not be."""

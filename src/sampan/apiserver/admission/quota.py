@@ -13,8 +13,9 @@ from decimal import Decimal
 from typing import Final
 from weakref import WeakValueDictionary
 
-from sampan.api.kinds import KINDS, NAMESPACES, Kind
+from sampan.api.kinds import NAMESPACES, Kind
 from sampan.api.objects import Object
+from sampan.apiserver import conversion
 from sampan.apiserver.admission.amounts import Amounts, added
 from sampan.apiserver.admission.attempt import Attempt
 from sampan.apiserver.admission.usage import (
@@ -97,12 +98,12 @@ class _Account:
 
 
 class Ledger:
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Reader, served: Callable[[], Iterable[Kind]]) -> None:
         self._reader = reader
+        self._served = served
         self._accounts: dict[tuple[str, str], _Account] = {}
         self._opening = asyncio.Lock()
         self._settling: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._kinds = {kind.resource: kind for kind in reversed(KINDS)}
 
     async def charged(self, attempt: Attempt) -> AbstractContextManager[None]:
         """Charge what the attempt adds, to be held while it is written.
@@ -156,14 +157,17 @@ class Ledger:
         quotas = await self._reader.all(QUOTAS, namespace)
         if not quotas or kind == QUOTAS:
             return list(quotas)
-        self._kinds.setdefault(kind.resource, kind)
         return [q for q in quotas if kind.resource in resources(q)]
 
     async def _counting(self, quota: Object) -> Callable[[Object], Object]:
         """A function that sets a quota's status to what is taken when it is called."""
         namespace = quota["metadata"]["namespace"]
-        known = [self._kinds[name] for name in resources(quota) if name in self._kinds]
-        accounts = [await self._account(kind, namespace) for kind in known]
+        wanted = resources(quota)
+        kinds: dict[str, Kind] = {}
+        for kind in self._served():
+            if kind.resource in wanted and conversion.conversion(kind) is None:
+                kinds.setdefault(kind.resource, kind)
+        accounts = [await self._account(kind, namespace) for kind in kinds.values()]
 
         def counted(newest: Object) -> Object:
             used: Amounts = {}

@@ -52,7 +52,7 @@ class _Step(Protocol):
 class Users:
     def __init__(self, reader: Reader, served: Served, call: Caller) -> None:
         self._reader = reader
-        self._served = served
+        self.served = served
         self._call = call
         self._rights = Rights(reader)
         self._marks: Sequence[tuple[str, int]] = ()
@@ -116,7 +116,7 @@ class Users:
         for match in (policy.match, binding.match):
             if match.finds(attempt, scene.namespace) is None:
                 return ()
-        found = await parameters(self._reader, self._served, policy, binding, attempt.namespace)
+        found = await parameters(self._reader, self.served, policy, binding, attempt.namespace)
         return [params for params in found if policy.applies(scene, params)]
 
     async def _validate(self, scene: Scene, policy: ValidatingPolicy, binding: Binding) -> None:
