@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from sampan.api.errors import BadRequest, Invalid, NotFound, UnsupportedMediaType
-from sampan.api.kinds import DEFINITIONS
+from sampan.api.kinds import DEFINITIONS, Kind
 from sampan.client.interface import PatchType
-from tests.apiserver.crds import CRONTABS, STATUS, crd, crontab, define, schema, version
+from tests.apiserver.crds import CRONTABS, GROUP, STATUS, crd, crontab, define, schema, version
 from tests.apiserver.support import Api
 
 WITH_PARTS = crd(
@@ -240,3 +240,31 @@ async def test_an_embedded_resource_keeps_its_type_and_needs_one(api: Api) -> No
     bad = {"metadata": {"name": "b"}, "spec": {"template": {"kind": "Pod"}}}
     with pytest.raises(Invalid, match=r"spec\.template\.apiVersion: Required value"):
         await api.create(CRONTABS, bad)
+
+
+@pytest.mark.parametrize("name", ["Pod", "Namespace", "Deployment", "Binding", "Event", "Secret"])
+async def test_a_custom_kind_may_be_called_as_a_built_in_one_and_is_none(
+    api: Api, name: str
+) -> None:
+    plural = f"{name.lower()}s"
+    names = {"plural": plural, "kind": name}
+    await define(api, crd(plural, name, names=names, scope="Cluster"))
+    kind = Kind(GROUP, "v1", name, plural, namespaced=False)
+    made = await api.create(kind, crontab("default"))
+    assert made["spec"]["image"] == "busybox:1"
+    annotated = await api.patch(kind, "default", {"metadata": {"annotations": {"a": "b"}}})
+    assert annotated["metadata"]["generation"] == 1
+    await api.patch(kind, "default", {"spec": {"image": "other"}})
+    assert (await api.get(kind, "default"))["spec"]["image"] == "other"
+    await api.delete(kind, "default")
+    assert await api.names(kind) == []
+
+
+async def test_a_status_may_be_applied_by_itself(api: Api) -> None:
+    await define(api, WITH_PARTS)
+    await api.create(CRONTABS, crontab())
+    config = {"metadata": {"name": "a"}, "status": {"phase": "ok"}}
+    applied = (await api.apply(CRONTABS, config, "status", manager="op")).entry.object
+    assert applied["status"] == {"phase": "ok"}
+    [entry] = [e for e in applied["metadata"]["managedFields"] if e["manager"] == "op"]
+    assert entry["fieldsV1"] == {"f:status": {"f:phase": {}}}

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from sampan.api.errors import InternalError
+from sampan.api.errors import InternalError, MethodNotAllowed, NotFound
 from sampan.api.kinds import DEFINITIONS, Kind
 from sampan.api.objects import Object
+from sampan.apiserver.custom.kind import CustomKind
 from tests.apiserver.crds import CRONTABS, GROUP, crd, crontab, define, schema, until, version
 from tests.apiserver.support import Api
 
@@ -198,3 +199,20 @@ async def test_a_definition_whose_names_were_refused_goes_without_taking_anythin
         await api.delete(DEFINITIONS, f"croptabs.{GROUP}")
         await until(lambda: _is(api.names(DEFINITIONS), [NAME]))
     assert await api.names(CRONTABS) == ["a"]
+
+
+async def test_a_kind_that_is_not_defined_is_not_found(api: Api) -> None:
+    for ask in (api.create(CRONTABS, crontab()), api.get(CRONTABS, "a"), api.names(CRONTABS)):
+        with pytest.raises(NotFound, match="could not find the requested resource"):
+            await ask
+
+
+async def test_who_got_a_kind_before_its_end_creates_nothing_after(api: Api) -> None:
+    await define(api)
+    kind = api.registry.catalog.find(GROUP, "v1", "crontabs")
+    assert isinstance(kind, CustomKind)
+    async with followed(api):
+        await api.delete(DEFINITIONS, NAME)
+        await gone(api)
+    with pytest.raises(MethodNotAllowed, match="terminating"):
+        kind.check_alive("create")

@@ -76,6 +76,7 @@ NODES: Final = Kind("", "v1", "Node", "nodes", namespaced=False, short_names=("n
 NAMESPACES: Final = Kind("", "v1", "Namespace", "namespaces", namespaced=False,
     short_names=("ns",), subresources=("finalize", "status"),
     verbs=("create", "delete", "get", "list", "patch", "update", "watch"))  # fmt: skip
+BINDINGS: Final = Kind("", "v1", "Binding", "bindings", verbs=_REVIEW)
 CONFIGMAPS: Final = Kind("", "v1", "ConfigMap", "configmaps", short_names=("cm",))
 SECRETS: Final = Kind("", "v1", "Secret", "secrets")
 SERVICE_ACCOUNTS: Final = Kind("", "v1", "ServiceAccount", "serviceaccounts", short_names=("sa",),
@@ -117,7 +118,7 @@ DEFINITIONS: Final = Kind("apiextensions.k8s.io", "v1", "CustomResourceDefinitio
     subresources=_S)  # fmt: skip
 
 KINDS: Final[tuple[Kind, ...]] = (
-    Kind("", "v1", "Binding", "bindings", verbs=_REVIEW),
+    BINDINGS,
     Kind("", "v1", "ComponentStatus", "componentstatuses", namespaced=False, short_names=("cs",),
          verbs=("get", "list")),
     CONFIGMAPS, ENDPOINTS, EVENTS,

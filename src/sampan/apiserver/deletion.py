@@ -5,6 +5,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from sampan.api import kinds
 from sampan.api.kinds import Kind
 from sampan.api.objects import Object
 from sampan.api.time import parse_time, timestamp
@@ -38,12 +39,11 @@ Verdict = Remove | Mark | Keep
 def decide(kind: Kind, old: Object, options: DeleteOptions, now: datetime) -> Verdict:
     meta = old["metadata"]
     finalizers = _finalizers(meta.get("finalizers") or [], options)
-    defines = kind.kind == "CustomResourceDefinition" and kind.group == "apiextensions.k8s.io"
-    if defines and not meta.get("deletionTimestamp"):
+    if kind == kinds.DEFINITIONS and not meta.get("deletionTimestamp"):
         finalizers = [one for one in finalizers if one != FINALIZER] + [FINALIZER]
-    grace = pod_grace(old, options.grace_seconds) if kind.kind == "Pod" else 0
+    grace = pod_grace(old, options.grace_seconds) if kind == kinds.PODS else 0
     held = bool(finalizers) or (
-        kind.kind == "Namespace" and bool((old.get("spec") or {}).get("finalizers"))
+        kind == kinds.NAMESPACES and bool((old.get("spec") or {}).get("finalizers"))
     )
     if not grace and not held:
         return Remove()
@@ -56,7 +56,7 @@ def decide(kind: Kind, old: Object, options: DeleteOptions, now: datetime) -> Ve
     if "generation" in meta and not meta.get("deletionTimestamp"):
         marked["generation"] = meta["generation"] + 1
     new = {**old, "metadata": marked}
-    if kind.kind == "Namespace":
+    if kind == kinds.NAMESPACES:
         new["status"] = {**(old.get("status") or {}), "phase": "Terminating"}
     return Mark(new)
 

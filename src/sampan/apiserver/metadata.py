@@ -158,7 +158,7 @@ def count_generation(kind: Kind, old: Object, new: Object) -> None:
     """Count one generation more if anything but metadata and status changed."""
     if not has_generation(kind):
         return
-    annotated = kind.kind == "Deployment" and (
+    annotated = kind == kinds.DEPLOYMENTS and (
         old["metadata"].get("annotations") != new["metadata"].get("annotations")
     )
     apart = _NOT_SPEC if _status_apart(kind) else _NOT_SPEC - {"status"}
@@ -175,11 +175,15 @@ def _without(obj: Object, fields: frozenset[str]) -> dict[str, Any]:
     return {key: value for key, value in obj.items() if key not in fields}
 
 
+def _is_namespace(obj: Object) -> bool:
+    return obj.get("kind") == "Namespace" and obj.get("apiVersion", "v1") == "v1"
+
+
 def gone_with_update(obj: Object) -> bool:
     """Say whether *obj*, as just updated, was only kept by what the update took away."""
     meta = obj["metadata"]
     if not meta.get("deletionTimestamp") or meta.get("finalizers"):
         return False
-    if obj.get("kind") == "Namespace" and (obj.get("spec") or {}).get("finalizers"):
+    if _is_namespace(obj) and (obj.get("spec") or {}).get("finalizers"):
         return False
     return not meta.get("deletionGracePeriodSeconds")

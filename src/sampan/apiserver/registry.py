@@ -159,6 +159,8 @@ class StoreRegistry:
     def _current(self, place: Place) -> Place:
         """*place* with its kind as it is served at this moment."""
         now = self.catalog.current(place.kind)
+        if now is None:
+            raise NotFound("the server could not find the requested resource")
         return place if now is place.kind else replace(place, kind=now)
 
     async def list(self, place: Place, options: ListOptions) -> Page:

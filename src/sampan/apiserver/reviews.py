@@ -16,6 +16,7 @@ from sampan.apiserver.tokens import Tokens
 
 V = TypeVar("V", bound=Struct)
 
+GROUPS: Final = frozenset({"authentication.k8s.io", "authorization.k8s.io"})
 KINDS: Final = frozenset({
     "LocalSubjectAccessReview", "SelfSubjectAccessReview", "SelfSubjectReview",
     "SelfSubjectRulesReview", "SubjectAccessReview", "TokenReview",

@@ -100,7 +100,7 @@ def _whole(kind: Kind, old: Object, new: Object) -> Object:
         new = {key: value for key, value in new.items() if key != "status"}
         if "status" in old:
             new["status"] = old["status"]
-    if kind.kind == "Namespace":
+    if kind == kinds.NAMESPACES:
         new = {**new, "spec": old.get("spec") or {}}
     return new
 

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Final
 
 from sampan.api.errors import AlreadyExists, ApiError, Cause, Conflict, NotFound
-from sampan.api.kinds import DEFINITIONS, Kind
+from sampan.api.kinds import DEFINITIONS, NAMESPACES, Kind
 from sampan.api.objects import Object
 from sampan.apiserver import allocation, defaults, deletion, metadata, schemas, strategy, validation
 from sampan.apiserver.admission import Admission, Attempt, rules
@@ -126,6 +126,8 @@ class Writer:
         stored, kept = kind, obj
         if isinstance(kind, CustomKind):
             stored, kept = kind.stored, await self._reader.converter.kept(kind, obj)
+            if expect == ABSENT:
+                kind.check_alive("create")
         value = encode(stored, kept)
         revision = await self._store.write(key, value, expect=expect)
         entry = self._entries.made(stored, key, revision, value, kept)
@@ -273,7 +275,7 @@ class Writer:
         trusted: bool = False,
     ) -> Object:
         """Delete an object, or begin to; what users set up cannot hinder what is *trusted*."""
-        if kind.kind == "Namespace" and name in deletion.UNDELETABLE:
+        if kind == NAMESPACES and name in deletion.UNDELETABLE:
             raise forbidden(kind, name, "this namespace may not be deleted")
         for _ in range(_TRIES):
             found = await self._reader.find(kind, namespace, name)

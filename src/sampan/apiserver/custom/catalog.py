@@ -29,11 +29,11 @@ class Catalog:
             (group, version, plural)
         )
 
-    def current(self, kind: Kind) -> Kind:
-        """*kind* as it is served now: whoever is no client of ours knows a kind by name only."""
+    def current(self, kind: Kind) -> Kind | None:
+        """*kind* as it is served now, if it is: clients in process know it by its names only."""
         if kind.group in BUILT_IN_GROUPS and not isinstance(kind, CustomKind):
             return kind
-        return self._custom.get((kind.group, kind.version, kind.plural), kind)
+        return self._custom.get((kind.group, kind.version, kind.plural))
 
     def serves(self, kind: Kind) -> bool:
         return self.find(kind.group, kind.version, kind.plural) is not None
@@ -48,11 +48,15 @@ class Catalog:
         return self._definitions
 
     def put(self, definition: Definition) -> None:
+        before = self._definitions.get(definition.name)
+        if before and (definition.terminating or definition.uid != before.uid):
+            before.terminating = True
         self._definitions[definition.name] = definition
         self._renew()
 
     def remove(self, name: str) -> None:
-        if self._definitions.pop(name, None):
+        if before := self._definitions.pop(name, None):
+            before.terminating = True
             self._renew()
 
     def _renew(self) -> None:

@@ -98,7 +98,7 @@ def _json_schema(schema: Schema) -> Object:
         inner = schema["properties"].items()
         found["properties"] = {key: _json_schema(part) for key, part in inner}
     for name in ("items", "additionalProperties", "not"):
-        if isinstance(schema.get(name), Mapping):
+        if isinstance(schema.get(name), dict):
             found[name] = _json_schema(schema[name])
     found |= {name: [*map(_json_schema, schema[name])] for name in JUNCTORS if schema.get(name)}
     if schema.get(EMBEDDED):
@@ -209,13 +209,13 @@ def _duplicates(value: Any, schema: Schema, path: Path) -> Iterator[Finding]:
         properties, additional = schema.get("properties") or {}, schema.get("additionalProperties")
         for name, part in value.items():
             inner = properties.get(name, additional)
-            if isinstance(part, dict | list) and isinstance(inner, Mapping):
+            if isinstance(part, dict | list) and isinstance(inner, dict):
                 yield from _duplicates(part, inner, (*path, name))
     elif isinstance(value, list):
         if schema.get(LIST_TYPE) in {"set", "map"}:
             yield from _repeated(value, schema, path)
         inner = schema.get("items")
-        if isinstance(inner, Mapping):
+        if isinstance(inner, dict):
             for index, part in enumerate(value):
                 yield from _duplicates(part, inner, (*path, index))
 

@@ -126,6 +126,8 @@ class Keeper:
                 await self._delete_all(definition, page)
                 await self._fewer(prefix, page)
         await self._let_go(definition)
+        if served:  # what was being created when the last object went
+            await self._delete_all(definition, await self._reader.store.list(prefix))
 
     async def _fewer(self, prefix: str, page: Page) -> None:
         """Wait until an object is gone or changed that is in *page*."""

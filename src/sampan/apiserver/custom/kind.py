@@ -125,10 +125,10 @@ def _granular(schema: Schema) -> dict[str, Any]:
     if "properties" in schema:
         found["properties"] = {name: _granular(one) for name, one in schema["properties"].items()}
     for name in ("items", "additionalProperties"):
-        if isinstance(schema.get(name), Mapping):
+        if isinstance(schema.get(name), dict):
             found[name] = _granular(schema[name])
     open_ended = schema.get(PRESERVE) or schema.get(EMBEDDED) or found.get(_MORE) is True
-    if open_ended and not isinstance(found.get(_MORE), Mapping):
+    if open_ended and not isinstance(found.get(_MORE), dict):
         found[_MORE] = _ANYTHING
     return found
 
@@ -177,6 +177,7 @@ class Definition:
         """Objects that are older than this may be of another schema."""
         self.conversion: Object = spec.get("conversion") or {"strategy": "None"}
         self.terminating = bool(raw["metadata"].get("deletionTimestamp"))
+        """Nothing may be created any more; also told to those who got the kind before."""
         self.kinds: Mapping[str, CustomKind] = {
             version["name"]: self._kind(spec, version) for version in spec["versions"]
         }

@@ -70,7 +70,7 @@ def _published(schema: Schema, *, root: bool = False) -> dict[str, Any]:
             name: _published(inner) for name, inner in schema["properties"].items()
         }
     for name in ("items", "additionalProperties"):
-        if isinstance(schema.get(name), Mapping):
+        if isinstance(schema.get(name), dict):
             found[name] = _published(schema[name])
     if root or schema.get(EMBEDDED):
         found["type"] = "object"

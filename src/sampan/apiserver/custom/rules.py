@@ -89,8 +89,8 @@ def tree(schema: Schema) -> Tree | None:
     properties = (schema.get("properties") or {}).items()
     fields = {name: found for name, inner in properties if (found := tree(inner))}
     additional, items = schema.get("additionalProperties"), schema.get("items")
-    others = tree(additional) if isinstance(additional, Mapping) else None
-    inside = tree(items) if isinstance(items, Mapping) else None
+    others = tree(additional) if isinstance(additional, dict) else None
+    inside = tree(items) if isinstance(items, dict) else None
     if not (rules or fields or others or inside):
         return None
     return Tree(schema, rules, fields, others, inside)
@@ -297,7 +297,7 @@ def cel_value(value: Any, schema: Schema) -> Any:
         return shown
     if isinstance(value, list):
         inner = schema.get("items")
-        inner = inner if isinstance(inner, Mapping) else _ANYTHING
+        inner = inner if isinstance(inner, dict) else _ANYTHING
         return [cel_value(part, inner) for part in value]
     if schema.get("type") == "number" and isinstance(value, int) and not isinstance(value, bool):
         return float(value)

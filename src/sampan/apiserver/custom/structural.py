@@ -66,9 +66,9 @@ def children(schema: Schema, field: str) -> Iterator[tuple[str, Schema, str]]:
     for name, child in (schema.get("properties") or {}).items():
         yield f"{field}.properties[{name}]", child, "object fields"
     additional = schema.get("additionalProperties")
-    if isinstance(additional, Mapping):
+    if isinstance(additional, dict):
         yield f"{field}.additionalProperties", additional, "object fields"
-    if isinstance(items := schema.get("items"), Mapping):
+    if isinstance(items := schema.get("items"), dict):
         yield f"{field}.items", items, "array items"
 
 
@@ -204,7 +204,7 @@ def _junctors(schema: Schema, field: str) -> Iterator[Cause]:
             place = f"{field}.{name}[{index}]"
             exempt = bool(schema.get(INT_OR_STRING)) and name in {"anyOf", "allOf"}
             yield from _restriction(inner, schema, place, exempt=exempt)
-    if isinstance(schema.get("not"), Mapping):
+    if isinstance(schema.get("not"), dict):
         yield from _restriction(schema["not"], schema, f"{field}.not", exempt=False)
 
 
@@ -215,7 +215,7 @@ def _restriction(inner: Schema, outer: Schema, field: str, *, exempt: bool) -> I
             yield not_allowed(f"{field}.{name}", f"must be {wanted} to be structural")
     for name, child in (inner.get("properties") or {}).items():
         known = (outer.get("properties") or {}).get(name)
-        if known is None and isinstance(outer.get("additionalProperties"), Mapping):
+        if known is None and isinstance(outer.get("additionalProperties"), dict):
             known = outer["additionalProperties"]
         if known is None:
             place = _outside(field)
@@ -224,13 +224,13 @@ def _restriction(inner: Schema, outer: Schema, field: str, *, exempt: bool) -> I
         yield from _restriction(
             child, known or {}, f"{field}.properties[{name}]", exempt=_mixed(known)
         )
-    if isinstance(inner.get("items"), Mapping):
+    if isinstance(inner.get("items"), dict):
         known = outer.get("items") or {}
         yield from _restriction(inner["items"], known, f"{field}.items", exempt=_mixed(known))
     for name in JUNCTORS:
         for index, deeper in enumerate(inner.get(name) or ()):
             yield from _restriction(deeper, outer, f"{field}.{name}[{index}]", exempt=exempt)
-    if isinstance(inner.get("not"), Mapping):
+    if isinstance(inner.get("not"), dict):
         yield from _restriction(inner["not"], outer, f"{field}.not", exempt=exempt)
 
 

@@ -25,7 +25,7 @@ def field_schema(schema: Schema, name: str) -> Schema | None:
         found = schema.get("additionalProperties")
         if found is True:
             return {PRESERVE: True}
-    return found if isinstance(found, Mapping) else None
+    return found if isinstance(found, dict) else None
 
 
 def unknown(obj: Object, schema: Schema) -> list[Path]:
@@ -47,7 +47,7 @@ def _unknown(value: Any, schema: Schema, path: Path, *, root: bool = False) -> I
                 yield (*path, name)
     elif isinstance(value, list):
         inner = schema.get("items")
-        if isinstance(inner, Mapping):
+        if isinstance(inner, dict):
             for index, part in enumerate(value):
                 yield from _unknown(part, inner, (*path, index))
 
@@ -66,14 +66,14 @@ def fill(value: Any, schema: Schema) -> None:
                 fill(part, inner)
     elif isinstance(value, list):
         inner = schema.get("items")
-        if isinstance(inner, Mapping):
+        if isinstance(inner, dict):
             for part in value:
                 fill(part, inner)
 
 
 def has_defaults(schema: Any) -> bool:
     """Say whether filling can change anything that has no nulls."""
-    if not isinstance(schema, Mapping):
+    if not isinstance(schema, dict):
         return False
     properties = schema.get("properties") or _NOTHING
     return (

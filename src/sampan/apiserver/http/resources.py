@@ -8,7 +8,7 @@ from aiohttp import web
 from msgspec import structs
 
 from sampan.api.errors import BadRequest, UnsupportedMediaType
-from sampan.api.kinds import PODS
+from sampan.api.kinds import BINDINGS, PODS
 from sampan.apiserver.authz import Policy
 from sampan.apiserver.http import answers, escalation, forms, negotiate, queries
 from sampan.apiserver.http.exchange import Exchange
@@ -73,7 +73,7 @@ class Resources:
         accepted = exchange.accepted
         call = queries.call(exchange.query, exchange.user, exchange.agent)
         obj = await exchange.object()
-        if place.kind.kind == "Binding":  # the older way to post a Pod's binding
+        if place.kind == BINDINGS:  # the older way to post a Pod's binding
             name = str(_mapping(obj.get("metadata")).get("name", ""))
             place = Place(PODS, place.namespace, name, "binding")
         await self._check_grants(

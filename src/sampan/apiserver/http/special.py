@@ -57,7 +57,7 @@ class Special:
 
     def find(self, target: Target) -> Serve | None:
         """Return what serves *target*, None if it is an object like any other."""
-        if target.kind.kind in reviews.KINDS:
+        if target.kind.kind in reviews.KINDS and target.kind.group in reviews.GROUPS:
             return self._review
         if target.kind.group == METRICS:
             return self._stats.metrics
