@@ -2,6 +2,7 @@
 
 import base64
 import itertools
+import os
 import threading
 import urllib.request
 from collections import Counter
@@ -27,7 +28,7 @@ PROBE = {"tcpSocket": {"port": 8080}, "periodSeconds": 1}
 @pytest.fixture(scope="module")
 def machines() -> Iterator[DevCluster]:
     """Three nodes that these tests may drain and kill."""
-    with DevCluster("ops", nodes=3) as running:
+    with DevCluster(f"o{os.getpid()}", nodes=3) as running:
         yield running
 
 
