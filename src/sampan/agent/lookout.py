@@ -6,7 +6,9 @@ event was lost.
 
 import asyncio
 import logging
+import shutil
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Final
 
 from sampan.agent.containers import Containers
@@ -38,6 +40,14 @@ class Lookout:
             self._tools.poke(record.uid)
         for uid in self._tools.volumes.held() - set(self._records):
             self._tools.spawn(asyncio.to_thread(self._tools.volumes.remove, uid))
+        for logs in self._logs_of_nobody():
+            self._tools.spawn(asyncio.to_thread(shutil.rmtree, logs, ignore_errors=True))
+
+    def _logs_of_nobody(self) -> list[Path]:
+        """The logs that an agent did not come to remove; their names end in the Pod's uid."""
+        root = self._tools.log_dir
+        places = list(root.iterdir()) if root.is_dir() else []
+        return [path for path in places if path.name.rpartition("_")[2] not in self._records]
 
     async def _lists(self) -> tuple[list[Sandbox], list[Container]]:
         sandboxes = await self._tools.runtime.sandboxes()

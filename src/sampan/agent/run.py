@@ -25,6 +25,7 @@ from sampan.agent.network import NodeNetwork
 from sampan.agent.network_acks import connections
 from sampan.agent.network_check import serve_check
 from sampan.agent.node import NodeAgent, keep_lease
+from sampan.agent.orphans import end_orphans
 from sampan.agent.pods import Pods
 from sampan.agent.registries import NodeRuntime
 from sampan.agent.stats import Stats
@@ -45,6 +46,7 @@ from sampan.client.http import HttpClient
 _ANSWERS_WITHIN: Final = 10.0
 _ASKED_EVERY: Final = 10.0
 _IMAGES_LISTED_EVERY: Final = 20.0
+_ORPHAN_LOOKS: Final = 6
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +90,8 @@ class Node:
         self._runtime_ready = asyncio.Event()
         self._network_ready = asyncio.Event()
         self._images_changed = asyncio.Event()
+        self._restarted = asyncio.Event()
+        self._restarted.set()
 
     async def run(self) -> None:
         config = self._config
@@ -105,6 +109,7 @@ class Node:
                 "image list": self._list_images,
                 "stats": self._stats.run,
                 "image collection": self._collect_images,
+                "orphans": self._end_orphans,
             }
         )
 
@@ -143,6 +148,28 @@ class Node:
     async def _load_image(self, params: Mapping[str, Any], stream: Any) -> None:
         await serve_load_image(self._images, params, stream)
         self._images_changed.set()
+
+    async def _end_orphans(self) -> None:
+        """Look some times after each start of ours or of containerd's: only a kill leaves any."""
+        looks = 0
+        while True:
+            if looks == 0:
+                await self._restarted.wait()
+            if self._restarted.is_set():
+                self._restarted.clear()
+                looks = _ORPHAN_LOOKS
+            try:
+                await end_orphans(self._config, self._known_to_runtime)
+                looks -= 1
+            except grpc.RpcError as error:
+                log.info("orphans are looked for later: %s", reason(error))
+            await asyncio.sleep(_ASKED_EVERY)
+
+    async def _known_to_runtime(self) -> set[str]:
+        cri = self._containerd.cri
+        sandboxes = await cri.ListPodSandbox(api_pb2.ListPodSandboxRequest())
+        containers = await cri.ListContainers(api_pb2.ListContainersRequest())
+        return {item.id for item in (*sandboxes.items, *containers.containers)}
 
     async def _collect_images(self) -> None:
         await self._runtime_ready.wait()
@@ -183,6 +210,7 @@ class Node:
                 self._runtime_ready.set()
                 if await _ended(process.pid, within=_ASKED_EVERY):
                     log.warning("containerd (process %d) has ended; starting it again", process.pid)
+                    self._restarted.set()
 
     async def _version(self) -> str:
         """Ask containerd for its version, waiting while it starts."""
