@@ -29,7 +29,7 @@ from sampan.apiserver.actions import Actions
 from sampan.apiserver.admission import Admission, Users
 from sampan.apiserver.allocation import Allocator
 from sampan.apiserver.custom.catalog import Catalog
-from sampan.apiserver.custom.conversion import Caller, Converter, no_webhook
+from sampan.apiserver.custom.conversion import Converter, no_webhook
 from sampan.apiserver.custom.keeper import Keeper
 from sampan.apiserver.custom.kind import CustomKind
 from sampan.apiserver.custom.watchers import Watchers
@@ -38,6 +38,7 @@ from sampan.apiserver.entries import Answer, Entries
 from sampan.apiserver.expiry import Expiry
 from sampan.apiserver.interface import (
     Call,
+    Caller,
     DeleteOptions,
     Entry,
     Event,

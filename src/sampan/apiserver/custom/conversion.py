@@ -3,7 +3,7 @@
 Source: Kubernetes, "Versions in CustomResourceDefinitions".
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 from uuid import uuid4
 
@@ -13,10 +13,7 @@ from sampan.apiserver import schemas
 from sampan.apiserver.custom.kind import CustomKind
 from sampan.apiserver.decoding import copied
 from sampan.apiserver.entries import Answer, Stored
-from sampan.apiserver.interface import Entry
-
-Caller = Callable[[Object, Object, float], Awaitable[Object]]
-"""Posts a body to what a clientConfig names, within seconds; raises ApiError."""
+from sampan.apiserver.interface import Caller, Entry
 
 _WITHIN: Final = 30.0
 _KEPT_META: Final = ("name", "namespace", "uid")
