@@ -259,8 +259,8 @@ async def test_a_bound_claim_may_grow_and_never_shrink(api: Api) -> None:
     def sized(size: str) -> Object:
         return {"resources": {"requests": {"storage": size}}}
 
-    claim = {"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"]}}
-    claim["spec"] |= {**sized("2Gi"), "volumeName": "v"}
+    spec = {"accessModes": ["ReadWriteOnce"], **sized("2Gi"), "volumeName": "v"}
+    claim = {"metadata": {"name": "data"}, "spec": spec}
     await api.create(kinds.PERSISTENT_VOLUME_CLAIMS, claim)
     grown = await api.patch(kinds.PERSISTENT_VOLUME_CLAIMS, "data", {"spec": sized("3Gi")})
     assert grown["spec"]["resources"]["requests"]["storage"] == "3Gi"
