@@ -117,7 +117,7 @@ def _who_acts() -> Mapping[str, str]:
         view = waiting.pop()
         waiting += view.__subclasses__()
         part = view.__module__.removeprefix(f"{sampan.__name__}.").partition(".")[0]
-        if hasattr(view, "KIND"):
+        if part in {*_ACTORS, "api"} and hasattr(view, "KIND"):
             found[view.KIND.resource].add(part)
     shared = {"api": "control plane and agents"}
     return {
