@@ -197,6 +197,15 @@ async def patiently(call: Any, request: Any) -> Any:
             await asyncio.sleep(0.05)
 
 
+async def settle(config: AgentConfig) -> None:
+    """Let gRPC deliver what it still holds of ended calls: its queue outlives a test's event loop.
+
+    The queue is one for the process, and in order: when a call made now is answered, it is empty.
+    """
+    async with open_containerd(config.containerd_socket) as containerd:
+        await containerd.cri.Version(cri.VersionRequest(), wait_for_ready=True)
+
+
 @asynccontextmanager
 async def running_pod(
     config: AgentConfig, *command: str, keep: bool = False, **more: Any

@@ -16,7 +16,7 @@ from sampan.api import kinds
 from sampan.api.objects import Object
 from sampan.client.cache import Cache
 from tests.agent.pods_bed import Bed, api, pod, until
-from tests.agent.real_node import IMAGE, needs_node, node  # noqa: F401 - a fixture
+from tests.agent.real_node import IMAGE, needs_node, node, settle  # noqa: F401 - a fixture
 
 pytestmark = needs_node
 SLEEP = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"]
@@ -42,6 +42,7 @@ async def b(node: AgentConfig) -> AsyncIterator[Bed]:  # noqa: F811
             await remove_all(bed)
             for task in tasks:
                 task.cancel()
+    await settle(node)
 
 
 def _fields(config: AgentConfig) -> dict[str, Any]:
