@@ -55,7 +55,9 @@ def _empty_groups(known: Collection[str], root: Path = ROOT) -> set[str]:
     """The control groups of containers that are not known, and have no process."""
     found = set()
     for parent in (root / PARENT, *(place / PARENT for place in root.iterdir())):
-        names = set(os.listdir(parent)) if parent.is_dir() else set()  # noqa: PTH208 - names
+        if not parent.is_dir():
+            continue
+        names = {entry.name for entry in os.scandir(parent) if entry.is_dir()}
         for name in names.difference(known):
             with suppress(OSError):
                 if not (parent / name / "cgroup.procs").read_text():
