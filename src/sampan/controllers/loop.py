@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 from sampan.aio.backoff import Backoff
@@ -17,6 +17,7 @@ from sampan.api.errors import AlreadyExists, Conflict
 from sampan.api.kinds import Kind
 from sampan.api.objects import Resource
 from sampan.client.cache import Cache, Delta
+from sampan.client.events import wall_clock
 from sampan.client.interface import Client
 from sampan.controllers.events import Recorder
 from sampan.controllers.heartbeats import Heartbeats
@@ -35,10 +36,6 @@ SHOWN_WITHIN: Final = 10.0
 """Seconds that the cache may take to show a write before its key is looked at again anyway."""
 
 log = logging.getLogger(__name__)
-
-
-def wall_clock() -> datetime:
-    return datetime.now(UTC)
 
 
 class Loop:

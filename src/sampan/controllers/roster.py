@@ -8,7 +8,7 @@ from typing import Final
 from sampan.api.errors import ServiceUnavailable
 from sampan.api.objects import EndpointSlice, Object, Pod, Resource, Service
 from sampan.client.cache import Cache, Index, Interest, by_node, by_owner
-from sampan.client.events import EventRecorder
+from sampan.client.events import EventRecorder, wall_clock
 from sampan.client.interface import Client
 from sampan.controllers import (
     autoscaler,
@@ -44,7 +44,7 @@ from sampan.controllers import (
 )
 from sampan.controllers.certificates import Sign
 from sampan.controllers.events import ControllerEvents
-from sampan.controllers.loop import Loop, followed, wall_clock
+from sampan.controllers.loop import Loop, followed
 from sampan.controllers.metering import Meter, Source
 from sampan.controllers.plan import Controller, Trigger
 from sampan.controllers.views import Deployment, ReplicaSet, by_label, by_orphan, by_selector

@@ -7,7 +7,7 @@ taken back if the binding fails. Refused Pods cost nothing until something chang
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from time import perf_counter
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ from sampan.api.errors import (
 )
 from sampan.api.objects import Namespace, Node, Object, Resource, Service
 from sampan.client.cache import Cache, Delta, Interest
+from sampan.client.events import wall_clock
 from sampan.client.interface import Client
 from sampan.scheduler import volumes
 from sampan.scheduler.columns import Table
@@ -63,10 +64,6 @@ FOLLOWED: Final[Sequence[type[Resource]]] = (
 )
 
 log = logging.getLogger(__name__)
-
-
-def wall_clock() -> datetime:
-    return datetime.now(UTC)
 
 
 async def run(
